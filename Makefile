@@ -1,0 +1,50 @@
+# The project's own commands. `make demo` and `make test` need only Python 3.11+ and make.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+WORKERS ?= 2
+
+.PHONY: demo test lint types layers unit bench proto proto-check duplicates-clean clean help
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+$(STAMP): pyproject.toml requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+install: $(STAMP)  ## everything into .venv
+
+demo: $(STAMP)  ## two whole clusters on this machine, peered and shown
+	$(BIN)/peerd demo
+
+test: $(STAMP) lint types layers proto-check unit  ## lint, types, layers, generated code, all tests
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+layers: $(STAMP)
+	$(BIN)/lint-imports
+
+unit: $(STAMP)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile
+
+proto: $(STAMP)  ## generate peerd/api from api/*.proto
+	$(BIN)/python api/generate.py peerd/api
+
+proto-check: $(STAMP)  ## prove that peerd/api is what api/*.proto gives
+	$(BIN)/python api/generate.py --check peerd/api
+
+bench: $(STAMP)  ## `make bench` lists the benchmarks, `make bench NAME=x` runs one
+	@$(BIN)/python -m bench $(NAME)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

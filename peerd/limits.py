@@ -1,0 +1,38 @@
+"""Every limit of peerd, with its reason. What reaches one counts it here, and `/metrics` shows the count."""
+
+from collections import Counter
+from typing import NamedTuple
+
+
+class Limit(NamedTuple):
+    """A bound on something that could otherwise grow: its name in metrics and logs, its value, and why."""
+
+    name: str
+    value: int
+    unit: str
+    reason: str
+
+
+MERGE_WINDOW_MS = Limit(
+    "merge_window",
+    10,
+    "ms",
+    "D10: opened by the first change, never extended: one message for a replaced Pod, and bounded latency",
+)
+TYPES_PER_STREAM = Limit(
+    "types_per_stream", 16, "types", "a client uses at most four; each costs one subscription record"
+)
+
+LIMITS: tuple[Limit, ...] = (MERGE_WINDOW_MS, TYPES_PER_STREAM)
+
+_hits: Counter[str] = Counter()
+
+
+def hit(limit: Limit, times: int = 1) -> None:
+    """Count that *limit* stopped something."""
+    _hits[limit.name] += times
+
+
+def hits(limit: Limit) -> int:
+    """How often *limit* stopped something since the process started."""
+    return _hits[limit.name]

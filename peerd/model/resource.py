@@ -1,0 +1,28 @@
+"""What the resource store holds: a name and its final bytes."""
+
+from peerd.model.record import Record
+
+
+class Resource(Record, frozen=True):
+    """One encoded resource.
+
+    `frame` is the whole of field 2 of a DeltaDiscoveryResponse (tag, length, `Resource` message with name,
+    version and payload), so that an answer is made by joining frames. `version` is the lower-case hex of the
+    xxh64 of the payload (decision D11). `aliases` and `groups` serve on-demand streams only: aliases are the
+    keys a look-up may use instead of the name (`<network>/<ip>`), groups are the sets a stream may follow
+    (`node/<node>`, `service/<namespace>/<hostname>`).
+    """
+
+    name: str
+    version: str
+    frame: bytes
+    aliases: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+
+
+class ResourceChange(Record, frozen=True):
+    """A resource put, or with None removed, under one type URL."""
+
+    type_url: str
+    name: str
+    resource: Resource | None
