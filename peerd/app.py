@@ -1,0 +1,1 @@
+"""The one composition root: what `peerd serve`, tests, benchmarks and the simulation start."""

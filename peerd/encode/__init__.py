@@ -1,0 +1,1 @@
+"""Records to protobuf bytes and content-hash versions, and back."""

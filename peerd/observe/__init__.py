@@ -1,0 +1,1 @@
+"""What peerd shows of itself: health, metrics, debug endpoints."""

@@ -1,0 +1,1 @@
+"""The dialling side of peering: connections to peers, their imports, staleness, quotas, persistence."""

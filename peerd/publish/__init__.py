@@ -1,0 +1,1 @@
+"""What peerd writes down for its own cluster: allocations, conditions, generated objects."""

@@ -1,0 +1,1 @@
+"""What answers callers: discovery, certificates, who may ask for what."""
