@@ -1,1 +1,1 @@
-"""Pure functions from Kubernetes objects and imports to workloads, services, policies and exports; one file per kind."""
+"""Pure functions from objects and imports to workloads, services, policies, exports; a file per kind."""

@@ -1,1 +1,1 @@
-"""Sans-IO machines: an event in, actions out; the clock is passed in and every transition stands in one table."""
+"""Sans-IO machines: an event in, actions out; clock passed in, every transition in one table."""

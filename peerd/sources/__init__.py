@@ -1,1 +1,1 @@
-"""Where objects come from: a watched directory of manifests, or the API server. Both yield the same stream."""
+"""Where objects come from: a watched directory or the API server, both as the same stream."""
