@@ -84,6 +84,13 @@ class PeerInfo(Record, frozen=True):
     version: str = ""
 
 
+class Segment(Record, frozen=True):
+    """A group of clusters that share names (decision D25): its name, `default` where none was given, and domain."""
+
+    name: str
+    domain: str
+
+
 class RemotePeer(Record, frozen=True):
     """An istio-remote Gateway as the dialer needs it (decisions D14, D15).
 

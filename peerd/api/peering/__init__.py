@@ -1,0 +1,1 @@
+"""Generated from api/**/*.proto by `make proto`; never edited."""
