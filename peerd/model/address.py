@@ -15,7 +15,7 @@ class NetworkAddress(Record, frozen=True, order=True):
 
     def key(self) -> str:
         """`<network>/<ip>[/<length>]`, the alias of on-demand look-ups (wire-contract §2.2)."""
-        text = f"{self.network}/{ipaddress.ip_address(self.address)}"
+        text = f"{self.network}/{ip_text(self.address)}"
         return text if self.length is None else f"{text}/{self.length}"
 
 
@@ -66,3 +66,14 @@ def parse_ip(text: str) -> bytes | None:
         return ipaddress.ip_address(text).packed
     except ValueError:
         return None
+
+
+def ip_text(address: bytes) -> str:
+    """The usual text of 4 or 16 bytes.
+
+    Raises:
+        ValueError: *address* has another length.
+    """
+    if len(address) == 4:
+        return ".".join(map(str, address))  # ten times as fast as ipaddress, and asked for every Pod
+    return str(ipaddress.ip_address(address))
