@@ -22,8 +22,14 @@ MERGE_WINDOW_MS = Limit(
 TYPES_PER_STREAM = Limit(
     "types_per_stream", 16, "types", "a client uses at most four; each costs one subscription record"
 )
+SOURCE_FILE_BYTES = Limit(
+    "source_file_bytes",
+    64 * 1024 * 1024,
+    "bytes",
+    "D7: a manifest is parsed as a tree in memory; larger files are a mistake or belong to an API server",
+)
 
-LIMITS: tuple[Limit, ...] = (MERGE_WINDOW_MS, TYPES_PER_STREAM)
+LIMITS: tuple[Limit, ...] = (MERGE_WINDOW_MS, TYPES_PER_STREAM, SOURCE_FILE_BYTES)
 
 _hits: Counter[str] = Counter()
 
