@@ -29,7 +29,27 @@ SOURCE_FILE_BYTES = Limit(
     "D7: a manifest is parsed as a tree in memory; larger files are a mistake or belong to an API server",
 )
 
-LIMITS: tuple[Limit, ...] = (MERGE_WINDOW_MS, TYPES_PER_STREAM, SOURCE_FILE_BYTES)
+CA_FILE_BYTES = Limit(
+    "ca_file_bytes", 1024 * 1024, "bytes", "a Secret of Kubernetes holds no more, and so no CA file does"
+)
+CSR_BYTES = Limit(
+    "csr_bytes", 64 * 1024, "bytes", "the largest real request, with an RSA 8192 key, is under 4 KiB of PEM"
+)
+CSRS_WAITING = Limit(
+    "csrs_waiting",
+    4096,
+    "requests",
+    "each waits for its signature in memory; ztunnels keep at most 8 in flight, and retry with backoff",
+)
+
+LIMITS: tuple[Limit, ...] = (
+    MERGE_WINDOW_MS,
+    TYPES_PER_STREAM,
+    SOURCE_FILE_BYTES,
+    CA_FILE_BYTES,
+    CSR_BYTES,
+    CSRS_WAITING,
+)
 
 _hits: Counter[str] = Counter()
 
