@@ -1,12 +1,12 @@
 """A checksummed append-only file of records (decision D22).
 
-Layout, little-endian: a first line (`_MAGIC`), then per record a header of 16 bytes and the payload. The header
-is the payload's length (u32), the xxh32 of these four bytes (u32) and the xxh64 of the payload (u64): with a
-checksum of its own, a damaged length is told from a record that was not written whole.
+Layout, little-endian: a first line (`_MAGIC`), then per record a header of 16 bytes and the payload. The
+header is the payload's length (u32), the xxh32 of these four bytes (u32) and the xxh64 of the payload (u64):
+with a checksum of its own, a damaged length is told from a record that was not written whole.
 
 *Torn tail*: a last record that is incomplete, or fails its checksum with nothing behind it, or zeros up to
-the end, is what a crash leaves; it is cut off. Anything else that fails a checksum is corruption and stops the
-start, because cutting there would lose records that were promised to be kept.
+the end, is what a crash leaves; it is cut off. Anything else that fails a checksum is corruption and stops
+the start, because cutting there would lose records that were promised to be kept.
 """
 
 import os

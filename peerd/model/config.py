@@ -1,0 +1,48 @@
+"""What `peerd serve` is told: one frozen record, from flags, environment and file (peerd/cli/config.py)."""
+
+from peerd.model.record import Record
+
+
+class ConfigError(Exception):
+    """A setting cannot be used: which flag, which value, why, and what to do instead."""
+
+    def __init__(self, flag: str, value: str, message: str, fix: str) -> None:
+        super().__init__(f"{flag} {value}: {message}; {fix}" if value else f"{flag}: {message}; {fix}")
+        self.flag = flag
+        self.value = value
+
+
+class ServeConfig(Record, frozen=True):
+    """Settings of one `peerd serve`. Addresses are `host:port`, an empty host meaning all interfaces.
+
+    `source` is `dir:PATH`. `trust_domain` empty: as the mesh configuration says, else `cluster.local` (D6).
+    `network` counts only where the system namespace has no label `topology.istio.io/network` (D6).
+    `insecure_plaintext_addr` empty: off. `ca_dir` holds what `peerd certs` makes. `jwks_file` verifies
+    tokens of ztunnels, issued by `token_issuer` (empty: any) for one of `token_audiences`;
+    `trusted_ztunnel_accounts` are `namespace/account`. `peer_trust_domains` are accepted from peers that dial
+    beside our own and those of our istio-remote Gateways (D14). `peering` False: Gateways are derived and
+    nobody is dialled. `drain_seconds` bounds what SIGTERM waits for.
+    """
+
+    source: str
+    ca_dir: str
+    state_dir: str
+    cluster_id: str = "Kubernetes"
+    trust_domain: str = ""
+    system_namespace: str = "istio-system"
+    revision: str = ""
+    network: str = ""
+    xds_addr: str = ":15012"
+    peer_addr: str = ":15013"
+    http_addr: str = ":15014"
+    insecure_plaintext_addr: str = ""
+    peering: bool = True
+    jwks_file: str = ""
+    token_issuer: str = ""
+    token_audiences: tuple[str, ...] = ("istio-ca",)
+    trusted_ztunnel_accounts: tuple[str, ...] = ("istio-system/ztunnel",)
+    peer_service_account: str = "peerd"
+    peer_trust_domains: tuple[str, ...] = ()
+    log_format: str = "auto"
+    log_level: str = "info"
+    drain_seconds: float = 8.0
