@@ -14,6 +14,7 @@ from cryptography.exceptions import InvalidSignature
 
 from peerd import limits
 from peerd.ca import pem
+from peerd.ca.leaf import Issuer
 from peerd.ca.pem import CaKey, PemError
 
 CACERTS = ("ca-cert.pem", "ca-key.pem", "root-cert.pem", "cert-chain.pem")
@@ -40,16 +41,29 @@ class CaBundle:
     roots: tuple[x509.Certificate, ...]
     crl: bytes = b""
     source: str = ""
+    # PEM of the above, made once: every signature sends them.
+    intermediates_text: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    roots_text: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        texts = tuple(pem.write_certificates(each).decode("ascii") for each in self.intermediates)
+        object.__setattr__(self, "intermediates_text", texts)
+        object.__setattr__(self, "roots_text", pem.write_certificates(*self.roots).decode("ascii"))
+
+    @property
+    def issuer(self) -> Issuer:
+        """Who signs."""
+        return Issuer(self.certificate, self.key)
 
     @property
     def roots_pem(self) -> bytes:
         """All roots, concatenated."""
-        return pem.write_certificates(*self.roots)
+        return self.roots_text.encode("ascii")
 
     @property
     def intermediates_pem(self) -> bytes:
         """What a server sends after its leaf."""
-        return pem.write_certificates(*self.intermediates)
+        return "".join(self.intermediates_text).encode("ascii")
 
     @property
     def is_root(self) -> bool:
@@ -192,8 +206,8 @@ def _path_to_root(
     What a chain file holds beside the path is left out, a copy of the root above all: clients have the roots.
     """
     path = [certificate]
-    while path[-1] not in roots and not any(_issued(root, path[-1]) for root in roots):
-        issuer = next((each for each in above if each not in path and _issued(each, path[-1])), None)
+    while path[-1] not in roots and not any(issued(root, path[-1]) for root in roots):
+        issuer = next((each for each in above if each not in path and issued(each, path[-1])), None)
         if issuer is None:
             break
         path.append(issuer)
@@ -203,12 +217,13 @@ def _path_to_root(
 def _missing_issuer(path: tuple[x509.Certificate, ...], roots: tuple[x509.Certificate, ...]) -> str:
     """The name of the CA that should be above the path's end, or empty where a root is."""
     last = path[-1]
-    if last in roots or any(_issued(root, last) for root in roots):
+    if last in roots or any(issued(root, last) for root in roots):
         return ""
     return last.issuer.rfc4514_string() or "a CA without a name"
 
 
-def _issued(issuer: x509.Certificate, below: x509.Certificate) -> bool:
+def issued(issuer: x509.Certificate, below: x509.Certificate) -> bool:
+    """Whether *issuer*'s name and key stand under *below*; validity in time is another question."""
     try:
         below.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature):
@@ -256,7 +271,7 @@ def _check_root(
         return
     faults = []
     for root in roots:
-        if not _issued(root, path[-1]):
+        if not issued(root, path[-1]):
             continue
         try:
             _check_ca(root, len(path), file, now)

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 CaKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 MIN_RSA_BITS = 2048
-_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+CURVE_NAMES = frozenset({ec.SECP256R1.name, ec.SECP384R1.name, ec.SECP521R1.name})
 
 
 class PemError(ValueError):
@@ -48,7 +48,7 @@ def read_key(pem: bytes) -> CaKey:
         raise PemError("holds an encrypted key; store it without a passphrase") from error
     except ValueError as error:
         raise PemError(f"holds no private key that can be read: {error}") from error
-    if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, _CURVES):
+    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in CURVE_NAMES:
         return key
     if isinstance(key, rsa.RSAPrivateKey) and key.key_size >= MIN_RSA_BITS:
         return key

@@ -1,16 +1,17 @@
 """`peerd certs`: roots and cluster CAs, made, shown, checked and rotated without a network."""
 
-import sys
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import ParamSpec
 
 import click
 
-from peerd.ca import authority, describe, rotate
+from peerd.ca import authority, pem, reissue
 from peerd.ca.authority import AlreadyThereError
-from peerd.ca.bundle import BundleError, load_bundle
+from peerd.ca.bundle import BundleError, load_bundle, present_layout, read_files
+from peerd.ca.describe import describe
 
 _DIRECTORY = click.Path(path_type=Path, file_okay=False)
 
@@ -28,10 +29,14 @@ def certs() -> None:
     """Make, show, check and rotate the CAs of clusters. Everything works offline."""
 
 
-def _told(command: Callable[..., None]) -> Callable[..., None]:
+P = ParamSpec("P")
+
+
+def _told(command: Callable[P, None]) -> Callable[P, None]:
     """What went wrong becomes one line and exit code 1, never a traceback."""
 
-    def run(*args: Any, **kwargs: Any) -> None:
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             command(*args, **kwargs)
         except (BundleError, AlreadyThereError) as error:
@@ -39,5 +44,139 @@ def _told(command: Callable[..., None]) -> Callable[..., None]:
         except OSError as error:
             raise click.ClickException(f"{error.filename}: {error.strerror}") from error
 
-    run.__name__, run.__doc__ = command.__name__, command.__doc__
     return run
+
+
+_rsa = click.option("--rsa", "use_rsa", is_flag=True, help="RSA 2048 instead of EC P-256.")
+
+
+@certs.command(epilog="Example: peerd certs root --dir certs --organization example.org")
+@click.option("--dir", "directory", type=_DIRECTORY, required=True, help="Where root-*.pem go.")
+@click.option("--organization", default="peerd", show_default=True, help="In the root's subject.")
+@click.option("--days", type=click.IntRange(1), default=authority.ROOT_DAYS, show_default=True)
+@_rsa
+@_told
+def root(*, directory: Path, organization: str, days: int, use_rsa: bool) -> None:
+    """Make a root: root-cert.pem, and root-key.pem, which no cluster needs. Keep the key offline."""
+    made = authority.make_root(organization, time.time(), days=days, use_rsa=use_rsa)
+    authority.write_new(directory, authority.root_files(made))
+    click.echo(f"{directory}: root-cert.pem, and root-key.pem to keep offline")
+
+
+@certs.command(epilog="Example: peerd certs cluster east west --root certs --dir certs")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--root", "root_directory", type=_DIRECTORY, required=True, help="Holds root-*.pem.")
+@click.option("--dir", "directory", type=_DIRECTORY, required=True, help="Gets one folder per cluster.")
+@click.option("--days", type=click.IntRange(1), default=authority.CLUSTER_DAYS, show_default=True)
+@_rsa
+@_told
+def cluster(
+    *, names: tuple[str, ...], root_directory: Path, directory: Path, days: int, use_rsa: bool
+) -> None:
+    """Make each cluster's own CA under the root: a folder to give to `peerd serve --ca-dir`.
+
+    The folder is in the layout of Istio's `cacerts` Secret: ca-cert.pem, ca-key.pem, root-cert.pem,
+    cert-chain.pem.
+    """
+    issuer = authority.load_root(root_directory)
+    for name in names:
+        files = authority.make_cluster_ca(issuer, name, time.time(), days=days, use_rsa=use_rsa)
+        authority.write_new(directory / name, files)
+        click.echo(f"{directory / name}: {', '.join(files)}")
+
+
+@certs.command(epilog="Example: peerd certs show certs/east certs/root-cert.pem")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@_told
+def show(paths: tuple[Path, ...]) -> None:
+    """Print what certificates say: names, validity, key, and the hash by which a Gateway can pin a CA."""
+    now = time.time()
+    for path in paths:
+        for name, content in _certificate_files(path).items():
+            try:
+                found = pem.read_certificates(content)
+            except pem.PemError as error:
+                raise BundleError(f"{name}: {error}") from error
+            for each in found:
+                click.secho(name, bold=True)
+                for field, value in describe(each, now).items():
+                    click.echo(f"  {field + ':':<19} {value}")
+
+
+@certs.command(epilog="Example: peerd certs verify certs/east certs/west")
+@click.argument("directories", nargs=-1, required=True, type=_DIRECTORY, metavar="DIR...")
+@_told
+def verify(directories: tuple[Path, ...]) -> None:
+    """Check that a cluster's files fit together, and that several clusters trust each other's roots."""
+    now = time.time()
+    bundles = {directory: load_bundle(directory, now) for directory in directories}
+    for directory, bundle in bundles.items():
+        end = f"{bundle.certificate.not_valid_after_utc:%Y-%m-%d}"
+        click.echo(f"{directory}: good; {pem.name_of(bundle.certificate)} signs until {end}")
+    for one, here in bundles.items():
+        for other, there in bundles.items():
+            if not any(reissue.anchored(here, (each,)) for each in there.roots):
+                raise BundleError(
+                    f"{other}/root-cert.pem: lacks the root of {one}; two clusters peer only where each"
+                    " trusts the other's root: here, or by trust domain in the mesh configuration"
+                )
+
+
+@certs.command(
+    epilog="""\b
+A new signing key under the same root:
+  peerd certs rotate certs/east --issuer certs
+A new root, step by step, with half a certificate's lifetime (12 h) between the steps:
+  peerd certs root --dir new
+  peerd certs rotate certs/east certs/west --add-root new
+  peerd certs rotate certs/east certs/west --issuer new
+  peerd certs rotate certs/east certs/west --remove-root certs
+"""
+)
+@click.argument("directories", nargs=-1, required=True, type=_DIRECTORY, metavar="DIR...")
+@click.option("--add-root", type=_DIRECTORY, metavar="ROOT_DIR", help="Trust this root as well.")
+@click.option("--issuer", type=_DIRECTORY, metavar="ROOT_DIR", help="Sign with a new key under this root.")
+@click.option("--remove-root", type=_DIRECTORY, metavar="ROOT_DIR", help="Trust this root no longer.")
+@click.option("--days", type=click.IntRange(1), default=authority.CLUSTER_DAYS, show_default=True)
+@_rsa
+@_told
+def rotate(
+    *,
+    directories: tuple[Path, ...],
+    add_root: Path | None,
+    issuer: Path | None,
+    remove_root: Path | None,
+    days: int,
+    use_rsa: bool,
+) -> None:
+    """Take one step of a rotation in clusters' folders; a running peerd follows without a restart.
+
+    A step that would cut workloads off (an issuer whose root is not trusted yet, the removal of the root in
+    use) is refused.
+    """
+    if sum(step is not None for step in (add_root, issuer, remove_root)) != 1:
+        raise click.UsageError("give exactly one of --add-root, --issuer and --remove-root")
+    now = time.time()
+    for directory in directories:
+        if add_root is not None:
+            reissue.add_root(directory, authority.load_root_certificate(add_root), now)
+            click.echo(f"{directory}: root added; wait until workloads have it, then switch the issuer")
+        if issuer is not None:
+            reissue.new_issuer(directory, authority.load_root(issuer), now, days=days, use_rsa=use_rsa)
+            click.echo(f"{directory}: signs with a new key; an old root goes once workloads have renewed")
+        if remove_root is not None:
+            reissue.remove_root(directory, authority.load_root_certificate(remove_root), now)
+            click.echo(f"{directory}: root removed")
+
+
+def _certificate_files(path: Path) -> dict[str, bytes]:
+    if path.is_file():
+        return {str(path): path.read_bytes()}
+    if present_layout(path) is None and (path / "root-cert.pem").exists():
+        return {str(path / "root-cert.pem"): (path / "root-cert.pem").read_bytes()}
+    files = read_files(path)
+    return {
+        str(path / name): content
+        for name, content in files.items()
+        if name.endswith(("cert.pem", "chain.pem", ".crt"))
+    }
