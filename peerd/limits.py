@@ -42,6 +42,108 @@ CSRS_WAITING = Limit(
     "each waits for its signature in memory; ztunnels keep at most 8 in flight, and retry with backoff",
 )
 
+PEER_VERSION_MAP_BYTES = Limit(
+    "peer_version_map_bytes",
+    3 * 1024 * 1024,
+    "bytes",
+    "a version map goes in one message of at most 4 MiB; a longer one is not sent, the full sync is cheaper",
+)
+PEER_MESSAGE_BYTES = Limit(
+    "peer_message_bytes",
+    4 * 1024 * 1024,
+    "bytes",
+    "what a peer can make us hold before we know whether it makes sense",
+)
+PEER_FRAME_BYTES = Limit(
+    "peer_frame_bytes",
+    1024 * 1024,
+    "bytes",
+    "answers to peers are cut into messages of about this size, so that none fills a stream's window for long",
+)
+PEER_RESOURCES = Limit(
+    "peer_resources", 20_000, "resources", "per peer and type: ten times the largest cluster that is known of"
+)
+PEER_RESOURCE_BYTES = Limit(
+    "peer_resource_bytes", 64 * 1024, "bytes", "a summary with 500 identities is under 32 KiB"
+)
+PEER_BYTES = Limit(
+    "peer_bytes", 64 * 1024 * 1024, "bytes", "per peer: what all its resources may take together"
+)
+PEER_NAME_CHARACTERS = Limit(
+    "peer_name_characters", 317, "characters", "<namespace>/<name>: 63 and 253 characters and the slash"
+)
+PEER_CHANGES = Limit(
+    "peer_changes",
+    2_000,
+    "changes a second",
+    "per peer, beyond its first sync: what a peer sends faster waits in its own stream, not in ours",
+)
+PEER_ADDRESSES = Limit(
+    "peer_addresses", 16, "addresses", "per Gateway, after DNS: what one round of dialling may try"
+)
+PEERS_INBOUND = Limit(
+    "peers_inbound", 10_000, "streams", "served at once; each costs about 100 KiB with its TLS state"
+)
+
+CHANGE_LOG_NAMES = Limit(
+    "change_log_names",
+    200_000,
+    "names",
+    "D4: per type; a stream further behind is closed and resumes by its versions, which is cheaper than the log",
+)
+RESPONSE_BYTES = Limit(
+    "response_bytes",
+    190 * 1024 * 1024,
+    "bytes",
+    "D9: ztunnel decodes at most 200 MiB a message; a longer answer comes in several",
+)
+REQUEST_BYTES = Limit(
+    "request_bytes",
+    64 * 1024 * 1024,
+    "bytes",
+    "a reconnect names every resource the client holds, about 80 bytes each; 800,000 fit",
+)
+NAMES_PER_STREAM = Limit(
+    "names_per_stream",
+    50_000,
+    "names",
+    "D4: what an on-demand stream follows is kept per stream; a client that needs more is served by the wildcard",
+)
+REJECTIONS_PER_STREAM = Limit(
+    "rejections_per_stream", 1_000, "names", "each NACKed resource is kept with its reason until it changes"
+)
+ACK_OVERDUE_S = Limit(
+    "ack_overdue",
+    30,
+    "s",
+    "D8: counted from the end of the write; a client that is alive answers in milliseconds",
+)
+WRITE_DEADLINE_S = Limit(
+    "write_deadline",
+    60,
+    "s",
+    "a far end that does not read holds one message in memory, and its share of first answers in flight",
+)
+FIRST_ANSWER_BYTES = Limit(
+    "first_answer_bytes",
+    256 * 1024 * 1024,
+    "bytes",
+    "D9: first answers being written at once; each is held once more by the transport until it is on the wire",
+)
+FIRST_ANSWERS_WAITING = Limit(
+    "first_answers_waiting",
+    2_000,
+    "streams",
+    "D9: those past the bytes in flight wait in turn, and past this number are told to come again later",
+)
+NEW_STREAMS_PER_S = Limit(
+    "new_streams_per_second",
+    200,
+    "streams/s",
+    "a TLS handshake and a resume cost about 2 ms; a storm is shaped by RESOURCE_EXHAUSTED, which clients back off on",
+)
+STREAMS = Limit("streams", 20_000, "streams", "about 100 KiB each with TLS; more clients mean more replicas")
+
 LIMITS: tuple[Limit, ...] = (
     MERGE_WINDOW_MS,
     TYPES_PER_STREAM,
@@ -49,6 +151,16 @@ LIMITS: tuple[Limit, ...] = (
     CA_FILE_BYTES,
     CSR_BYTES,
     CSRS_WAITING,
+    PEER_VERSION_MAP_BYTES,
+    PEER_MESSAGE_BYTES,
+    PEER_FRAME_BYTES,
+    PEER_RESOURCES,
+    PEER_RESOURCE_BYTES,
+    PEER_BYTES,
+    PEER_NAME_CHARACTERS,
+    PEER_CHANGES,
+    PEER_ADDRESSES,
+    PEERS_INBOUND,
 )
 
 _hits: Counter[str] = Counter()

@@ -28,17 +28,15 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x65nvoy/discovery.proto\x12\x0cpeerd.xds.v3\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"N\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12)\n\x08metadata\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"N\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12%\n\x07\x64\x65tails\x18\x03 \x03(\x0b\x32\x14.google.protobuf.Any\"\"\n\x0c\x43ontrolPlane\x12\x12\n\nidentifier\x18\x01 \x01(\t\"\xfa\x02\n\x15\x44\x65ltaDiscoveryRequest\x12 \n\x04node\x18\x01 \x01(\x0b\x32\x12.peerd.xds.v3.Node\x12\x10\n\x08type_url\x18\x02 \x01(\t\x12 \n\x18resource_names_subscribe\x18\x03 \x03(\t\x12\"\n\x1aresource_names_unsubscribe\x18\x04 \x03(\t\x12\x63\n\x19initial_resource_versions\x18\x05 \x03(\x0b\x32@.peerd.xds.v3.DeltaDiscoveryRequest.InitialResourceVersionsEntry\x12\x16\n\x0eresponse_nonce\x18\x06 \x01(\t\x12*\n\x0c\x65rror_detail\x18\x07 \x01(\x0b\x32\x14.peerd.xds.v3.Status\x1a>\n\x1cInitialResourceVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8a\x01\n\x08Resource\x12\x0f\n\x07version\x18\x01 \x01(\t\x12&\n\x08resource\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07\x61liases\x18\x04 \x03(\t\x12&\n\x03ttl\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xcf\x01\n\x16\x44\x65ltaDiscoveryResponse\x12\x1b\n\x13system_version_info\x18\x01 \x01(\t\x12)\n\tresources\x18\x02 \x03(\x0b\x32\x16.peerd.xds.v3.Resource\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\r\n\x05nonce\x18\x05 \x01(\t\x12\x19\n\x11removed_resources\x18\x06 \x03(\t\x12\x31\n\rcontrol_plane\x18\x07 \x01(\x0b\x32\x1a.peerd.xds.v3.ControlPlane\"\xb8\x01\n\x10\x44iscoveryRequest\x12\x14\n\x0cversion_info\x18\x01 \x01(\t\x12 \n\x04node\x18\x02 \x01(\x0b\x32\x12.peerd.xds.v3.Node\x12\x16\n\x0eresource_names\x18\x03 \x03(\t\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\x16\n\x0eresponse_nonce\x18\x05 \x01(\t\x12*\n\x0c\x65rror_detail\x18\x06 \x01(\x0b\x32\x14.peerd.xds.v3.Status\"\xa6\x01\n\x11\x44iscoveryResponse\x12\x14\n\x0cversion_info\x18\x01 \x01(\t\x12\'\n\tresources\x18\x02 \x03(\x0b\x32\x14.google.protobuf.Any\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\r\n\x05nonce\x18\x05 \x01(\t\x12\x31\n\rcontrol_plane\x18\x06 \x01(\x0b\x32\x1a.peerd.xds.v3.ControlPlane\"^\n\x12UpdateFailureState\x12\x37\n\x13last_update_attempt\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x64\x65tails\x18\x03 \x01(\t\"\x8b\x03\n\x0c\x43lientConfig\x12 \n\x04node\x18\x01 \x01(\x0b\x32\x12.peerd.xds.v3.Node\x12H\n\x13generic_xds_configs\x18\x03 \x03(\x0b\x32+.peerd.xds.v3.ClientConfig.GenericXdsConfig\x1a\x8e\x02\n\x10GenericXdsConfig\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0cversion_info\x18\x03 \x01(\t\x12(\n\nxds_config\x18\x04 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x30\n\x0clast_updated\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rconfig_status\x18\x06 \x01(\x0e\x32\x1a.peerd.xds.v3.ConfigStatus\x12\x35\n\x0b\x65rror_state\x18\x08 \x01(\x0b\x32 .peerd.xds.v3.UpdateFailureState*K\n\x0c\x43onfigStatus\x12\x0b\n\x07UNKNOWN\x10\x00\x12\n\n\x06SYNCED\x10\x01\x12\x0c\n\x08NOT_SENT\x10\x02\x12\t\n\x05STALE\x10\x03\x12\t\n\x05\x45RROR\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x65nvoy/discovery.proto\x12\x0cpeerd.xds.v3\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"N\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12)\n\x08metadata\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"N\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12%\n\x07\x64\x65tails\x18\x03 \x03(\x0b\x32\x14.google.protobuf.Any\"\"\n\x0c\x43ontrolPlane\x12\x12\n\nidentifier\x18\x01 \x01(\t\"\xf8\x01\n\x15\x44\x65ltaDiscoveryRequest\x12 \n\x04node\x18\x01 \x01(\x0b\x32\x12.peerd.xds.v3.Node\x12\x10\n\x08type_url\x18\x02 \x01(\t\x12 \n\x18resource_names_subscribe\x18\x03 \x03(\t\x12\"\n\x1aresource_names_unsubscribe\x18\x04 \x03(\t\x12!\n\x19initial_resource_versions\x18\x05 \x03(\x0c\x12\x16\n\x0eresponse_nonce\x18\x06 \x01(\t\x12*\n\x0c\x65rror_detail\x18\x07 \x01(\x0b\x32\x14.peerd.xds.v3.Status\"\x8a\x01\n\x08Resource\x12\x0f\n\x07version\x18\x01 \x01(\t\x12&\n\x08resource\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07\x61liases\x18\x04 \x03(\t\x12&\n\x03ttl\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xcf\x01\n\x16\x44\x65ltaDiscoveryResponse\x12\x1b\n\x13system_version_info\x18\x01 \x01(\t\x12)\n\tresources\x18\x02 \x03(\x0b\x32\x16.peerd.xds.v3.Resource\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\r\n\x05nonce\x18\x05 \x01(\t\x12\x19\n\x11removed_resources\x18\x06 \x03(\t\x12\x31\n\rcontrol_plane\x18\x07 \x01(\x0b\x32\x1a.peerd.xds.v3.ControlPlane\"\xb8\x01\n\x10\x44iscoveryRequest\x12\x14\n\x0cversion_info\x18\x01 \x01(\t\x12 \n\x04node\x18\x02 \x01(\x0b\x32\x12.peerd.xds.v3.Node\x12\x16\n\x0eresource_names\x18\x03 \x03(\t\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\x16\n\x0eresponse_nonce\x18\x05 \x01(\t\x12*\n\x0c\x65rror_detail\x18\x06 \x01(\x0b\x32\x14.peerd.xds.v3.Status\"\xa6\x01\n\x11\x44iscoveryResponse\x12\x14\n\x0cversion_info\x18\x01 \x01(\t\x12\'\n\tresources\x18\x02 \x03(\x0b\x32\x14.google.protobuf.Any\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\r\n\x05nonce\x18\x05 \x01(\t\x12\x31\n\rcontrol_plane\x18\x06 \x01(\x0b\x32\x1a.peerd.xds.v3.ControlPlane\"^\n\x12UpdateFailureState\x12\x37\n\x13last_update_attempt\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x64\x65tails\x18\x03 \x01(\t\"\x8b\x03\n\x0c\x43lientConfig\x12 \n\x04node\x18\x01 \x01(\x0b\x32\x12.peerd.xds.v3.Node\x12H\n\x13generic_xds_configs\x18\x03 \x03(\x0b\x32+.peerd.xds.v3.ClientConfig.GenericXdsConfig\x1a\x8e\x02\n\x10GenericXdsConfig\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0cversion_info\x18\x03 \x01(\t\x12(\n\nxds_config\x18\x04 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x30\n\x0clast_updated\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rconfig_status\x18\x06 \x01(\x0e\x32\x1a.peerd.xds.v3.ConfigStatus\x12\x35\n\x0b\x65rror_state\x18\x08 \x01(\x0b\x32 .peerd.xds.v3.UpdateFailureState*K\n\x0c\x43onfigStatus\x12\x0b\n\x07UNKNOWN\x10\x00\x12\n\n\x06SYNCED\x10\x01\x12\x0c\n\x08NOT_SENT\x10\x02\x12\t\n\x05STALE\x10\x03\x12\t\n\x05\x45RROR\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'envoy.discovery_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DELTADISCOVERYREQUEST_INITIALRESOURCEVERSIONSENTRY']._loaded_options = None
-  _globals['_DELTADISCOVERYREQUEST_INITIALRESOURCEVERSIONSENTRY']._serialized_options = b'8\001'
-  _globals['_CONFIGSTATUS']._serialized_start=1939
-  _globals['_CONFIGSTATUS']._serialized_end=2014
+  _globals['_CONFIGSTATUS']._serialized_start=1809
+  _globals['_CONFIGSTATUS']._serialized_end=1884
   _globals['_NODE']._serialized_start=161
   _globals['_NODE']._serialized_end=239
   _globals['_STATUS']._serialized_start=241
@@ -46,21 +44,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTROLPLANE']._serialized_start=321
   _globals['_CONTROLPLANE']._serialized_end=355
   _globals['_DELTADISCOVERYREQUEST']._serialized_start=358
-  _globals['_DELTADISCOVERYREQUEST']._serialized_end=736
-  _globals['_DELTADISCOVERYREQUEST_INITIALRESOURCEVERSIONSENTRY']._serialized_start=674
-  _globals['_DELTADISCOVERYREQUEST_INITIALRESOURCEVERSIONSENTRY']._serialized_end=736
-  _globals['_RESOURCE']._serialized_start=739
-  _globals['_RESOURCE']._serialized_end=877
-  _globals['_DELTADISCOVERYRESPONSE']._serialized_start=880
-  _globals['_DELTADISCOVERYRESPONSE']._serialized_end=1087
-  _globals['_DISCOVERYREQUEST']._serialized_start=1090
-  _globals['_DISCOVERYREQUEST']._serialized_end=1274
-  _globals['_DISCOVERYRESPONSE']._serialized_start=1277
-  _globals['_DISCOVERYRESPONSE']._serialized_end=1443
-  _globals['_UPDATEFAILURESTATE']._serialized_start=1445
-  _globals['_UPDATEFAILURESTATE']._serialized_end=1539
-  _globals['_CLIENTCONFIG']._serialized_start=1542
-  _globals['_CLIENTCONFIG']._serialized_end=1937
-  _globals['_CLIENTCONFIG_GENERICXDSCONFIG']._serialized_start=1667
-  _globals['_CLIENTCONFIG_GENERICXDSCONFIG']._serialized_end=1937
+  _globals['_DELTADISCOVERYREQUEST']._serialized_end=606
+  _globals['_RESOURCE']._serialized_start=609
+  _globals['_RESOURCE']._serialized_end=747
+  _globals['_DELTADISCOVERYRESPONSE']._serialized_start=750
+  _globals['_DELTADISCOVERYRESPONSE']._serialized_end=957
+  _globals['_DISCOVERYREQUEST']._serialized_start=960
+  _globals['_DISCOVERYREQUEST']._serialized_end=1144
+  _globals['_DISCOVERYRESPONSE']._serialized_start=1147
+  _globals['_DISCOVERYRESPONSE']._serialized_end=1313
+  _globals['_UPDATEFAILURESTATE']._serialized_start=1315
+  _globals['_UPDATEFAILURESTATE']._serialized_end=1409
+  _globals['_CLIENTCONFIG']._serialized_start=1412
+  _globals['_CLIENTCONFIG']._serialized_end=1807
+  _globals['_CLIENTCONFIG_GENERICXDSCONFIG']._serialized_start=1537
+  _globals['_CLIENTCONFIG_GENERICXDSCONFIG']._serialized_end=1807
 # @@protoc_insertion_point(module_scope)

@@ -54,13 +54,6 @@ class ControlPlane(_message.Message):
 
 class DeltaDiscoveryRequest(_message.Message):
     __slots__ = ("node", "type_url", "resource_names_subscribe", "resource_names_unsubscribe", "initial_resource_versions", "response_nonce", "error_detail")
-    class InitialResourceVersionsEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: str
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     NODE_FIELD_NUMBER: _ClassVar[int]
     TYPE_URL_FIELD_NUMBER: _ClassVar[int]
     RESOURCE_NAMES_SUBSCRIBE_FIELD_NUMBER: _ClassVar[int]
@@ -72,10 +65,10 @@ class DeltaDiscoveryRequest(_message.Message):
     type_url: str
     resource_names_subscribe: _containers.RepeatedScalarFieldContainer[str]
     resource_names_unsubscribe: _containers.RepeatedScalarFieldContainer[str]
-    initial_resource_versions: _containers.ScalarMap[str, str]
+    initial_resource_versions: _containers.RepeatedScalarFieldContainer[bytes]
     response_nonce: str
     error_detail: Status
-    def __init__(self, node: _Optional[_Union[Node, _Mapping]] = ..., type_url: _Optional[str] = ..., resource_names_subscribe: _Optional[_Iterable[str]] = ..., resource_names_unsubscribe: _Optional[_Iterable[str]] = ..., initial_resource_versions: _Optional[_Mapping[str, str]] = ..., response_nonce: _Optional[str] = ..., error_detail: _Optional[_Union[Status, _Mapping]] = ...) -> None: ...
+    def __init__(self, node: _Optional[_Union[Node, _Mapping]] = ..., type_url: _Optional[str] = ..., resource_names_subscribe: _Optional[_Iterable[str]] = ..., resource_names_unsubscribe: _Optional[_Iterable[str]] = ..., initial_resource_versions: _Optional[_Iterable[bytes]] = ..., response_nonce: _Optional[str] = ..., error_detail: _Optional[_Union[Status, _Mapping]] = ...) -> None: ...
 
 class Resource(_message.Message):
     __slots__ = ("version", "resource", "name", "aliases", "ttl")

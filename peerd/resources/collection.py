@@ -1,0 +1,238 @@
+"""The published resources of one type, and what can be asked of them."""
+
+from collections.abc import Collection as Sized
+from collections.abc import Iterable, Mapping
+
+import xxhash
+
+from peerd.model.frame import Frame
+from peerd.model.record import Record
+from peerd.model.resource import Resource
+from peerd.model.wire import map_entry, read_map_entry
+from peerd.resources.changelog import ChangeLog, Tick
+from peerd.resources.frames import FrameWriter, with_aliases
+
+
+class Published(Record, frozen=True):
+    """A resource that a closed window put (old None), changed, or removed (new None)."""
+
+    name: str
+    old: Resource | None
+    new: Resource | None
+
+
+class Difference(Record, frozen=True):
+    """What a client lacks, and names it holds that do not exist."""
+
+    puts: tuple[str, ...]
+    removals: tuple[str, ...]
+
+
+class MalformedVersionsError(ValueError):
+    """An entry of `initial_resource_versions` is not a map entry."""
+
+
+class Collection:
+    """Resources of one type as of the last closed window.
+
+    Indexes of aliases and groups may name a resource that no longer has the alias; look-ups verify, so that
+    adding is all that staging has to do.
+    """
+
+    def __init__(self, type_url: str, writer: FrameWriter, log: ChangeLog) -> None:
+        self.type_url = type_url
+        self.log = log
+        self._writer = writer
+        self._current: dict[str, Resource] = {}
+        # `initial_resource_versions` of a client that holds everything, entry by entry (decision D4).
+        self._entries: dict[bytes, str] = {}
+        self._aliases: dict[str, set[str]] = {}
+        self._groups: dict[str, set[str]] = {}
+        self._frames: dict[tuple[str, int, int], tuple[Frame, ...]] = {}
+        self._digest: str | None = None
+        self.revision = 0
+
+    def __len__(self) -> int:
+        return len(self._current)
+
+    def get(self, name: str) -> Resource | None:
+        """The resource, or None."""
+        return self._current.get(name)
+
+    def names(self) -> Sized[str]:
+        """All names, a view."""
+        return self._current.keys()
+
+    def resolve(self, key: str) -> tuple[str, ...]:
+        """Canonical names that *key* (a name or an alias) stands for, sorted; none where nothing does."""
+        if key in self._current:
+            return (key,)
+        return self._verified(self._aliases.get(key), key, aliases=True)
+
+    def members(self, group: str) -> tuple[str, ...]:
+        """Names of the resources in *group*, sorted."""
+        return self._verified(self._groups.get(group), group, aliases=False)
+
+    def index(self, resource: Resource) -> None:
+        """Prepare look-ups of a resource that the next window will publish."""
+        for alias in resource.aliases:
+            self._aliases.setdefault(alias, set()).add(resource.name)
+        for group in resource.groups:
+            self._groups.setdefault(group, set()).add(resource.name)
+
+    def unindex(self, dropped: Resource | None, *kept: Resource | None) -> None:
+        """Undo `index` for a resource that will not be published, save what *kept* ones and ours need."""
+        if dropped is None:
+            return
+        held = [r for r in (*kept, self._current.get(dropped.name)) if r is not None]
+        _discard(self._aliases, dropped.name, set(dropped.aliases).difference(*(r.aliases for r in held)))
+        _discard(self._groups, dropped.name, set(dropped.groups).difference(*(r.groups for r in held)))
+
+    def holds(self, resource: Resource) -> bool:
+        """Whether exactly these bytes are published."""
+        present = self._current.get(resource.name)
+        return present is not None and present.frame == resource.frame
+
+    def publish(self, revision: int, pending: Mapping[str, Resource | None]) -> tuple[Published, ...]:
+        """Apply what a window gathered; returns what truly changed, in order."""
+        changes: list[Published] = []
+        current, entries = self._current, self._entries
+        for name, new in pending.items():
+            old = current.get(name)
+            if old is not None:
+                if new is not None and new.frame == old.frame:
+                    continue
+                del entries[map_entry(name, old.version)]
+            elif new is None:
+                continue
+            if new is None:
+                del current[name]
+            else:
+                current[name] = new
+                entries[map_entry(name, new.version)] = name
+            if old is not None:
+                self.unindex(old)
+            changes.append(Published(name, old, new))
+        self.revision = revision
+        self._frames.clear()
+        if changes:
+            self._digest = None
+            self.log.append(
+                Tick(
+                    revision,
+                    tuple(c.name for c in changes if c.old is None),
+                    tuple(c.name for c in changes if c.old is not None and c.new is not None),
+                    tuple(c.name for c in changes if c.new is None),
+                )
+            )
+        return tuple(changes)
+
+    def snapshot(self) -> tuple[Frame, ...]:
+        """Everything, as the first answer to a client that holds nothing; shared until the next window."""
+        key = ("snapshot", 0, self.revision)
+        if key not in self._frames:
+            self._frames[key] = self._writer.write(
+                f"0-{self.revision}", self.revision, [r.frame for r in self._current.values()], ()
+            )
+        return self._frames[key]
+
+    def changes(self, since: int, *, removals: bool = True) -> tuple[Frame, ...]:
+        """What changed after *since*, with removals or without; empty where nothing did. Shared.
+
+        Raises:
+            BehindHorizonError: the log no longer reaches back to *since*.
+        """
+        key = ("changes" if removals else "puts", since, self.revision)
+        if key not in self._frames:
+            span = self.log.span(since, self.revision)
+            gone = span.removals if removals else ()
+            self._frames[key] = (
+                self._writer.write(
+                    f"{since}-{self.revision}",
+                    self.revision,
+                    [self._current[name].frame for name in span.puts],
+                    gone,
+                )
+                if span.puts or gone
+                else ()
+            )
+        return self._frames[key]
+
+    def removals(self, since: int, until: int) -> tuple[Frame, ...]:
+        """What was removed in (since, until] and not touched later; empty where nothing was. Shared.
+
+        Raises:
+            BehindHorizonError: the log no longer reaches back to *since*.
+        """
+        key = ("removals", since, until)
+        if key not in self._frames:
+            gone = [
+                name
+                for name in self.log.span(since, until).removals
+                if (self.log.removed_at(name) or until + 1) <= until
+            ]
+            self._frames[key] = self._writer.write(f"{since}-{until}-r", until, (), gone) if gone else ()
+        return self._frames[key]
+
+    def answer(
+        self, span: str, puts: Iterable[str], removals: Iterable[str], *, aliases: bool = False
+    ) -> tuple[Frame, ...]:
+        """A response of one stream's own; `span` makes its nonce unique there. Absent names are left out."""
+        found = [resource for name in puts if (resource := self._current.get(name)) is not None]
+        frames = [with_aliases(r) if aliases else r.frame for r in found]
+        return self._writer.write(f"{span}-{self.revision}", self.revision, frames, removals)
+
+    def difference(self, held: set[bytes]) -> Difference:
+        """Compare the map entries a client *held* with what is published.
+
+        Raises:
+            MalformedVersionsError: bytes that are not a map entry.
+        """
+        entries = self._entries
+        unknown = held - entries.keys()
+        if not unknown and len(held) == len(entries):
+            return Difference((), ())
+        lacking = dict.fromkeys(entries[entry] for entry in entries.keys() - held)
+        removals = []
+        for entry in unknown:
+            try:
+                name, version = read_map_entry(entry)
+            except ValueError as error:
+                raise MalformedVersionsError(
+                    f"initial_resource_versions of {self.type_url}: {error}"
+                ) from None
+            resource = self._current.get(name)
+            if resource is None:
+                removals.append(name)
+            elif version == resource.version:  # the same entry, encoded another way
+                lacking.pop(name, None)
+        return Difference(tuple(sorted(lacking)), tuple(sorted(removals)))
+
+    def digest(self) -> str:
+        """A digest over sorted names and versions, equal on every replica with the same content (D18)."""
+        if self._digest is None:
+            lines = sorted(f"{name}\x00{resource.version}\x00" for name, resource in self._current.items())
+            self._digest = xxhash.xxh3_128_hexdigest("".join(lines).encode())
+        return self._digest
+
+    def forget_frames(self) -> None:
+        """Free shared frames; they are made again when asked for."""
+        self._frames.clear()
+
+    def _verified(self, names: set[str] | None, token: str, *, aliases: bool) -> tuple[str, ...]:
+        if not names:
+            return ()
+        found = []
+        for name in names:
+            resource = self._current.get(name)
+            if resource is not None and token in (resource.aliases if aliases else resource.groups):
+                found.append(name)
+        return tuple(sorted(found))
+
+
+def _discard(index: dict[str, set[str]], name: str, tokens: Iterable[str]) -> None:
+    for token in tokens:
+        if (names := index.get(token)) is not None:
+            names.discard(name)
+            if not names:
+                del index[token]

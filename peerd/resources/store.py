@@ -1,0 +1,169 @@
+"""The resource store: what every stream is served from.
+
+Changes are *staged* in slices, *committed* as one revision over all types, and *published* when the merge
+window that the first commit opened closes (decisions D4, D10). Streams only ever see closed windows, so a
+cursor is one integer and streams at the same cursor share the same bytes.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from peerd.limits import CHANGE_LOG_NAMES, RESPONSE_BYTES, hit
+from peerd.model.frame import Frame
+from peerd.model.resource import Resource, ResourceChange
+from peerd.resources.changelog import ChangeLog
+from peerd.resources.collection import Collection, Difference, Published
+from peerd.resources.frames import FrameWriter
+
+
+class UnknownTypeError(KeyError):
+    """A change or a question names a type URL that the store does not hold."""
+
+
+class ResourceStore:
+    """Resources of the given types, their published state and its change log.
+
+    `instance` goes into nonces and `system_version_info`; it is one process run's own (decision D24).
+    """
+
+    def __init__(
+        self,
+        types: Iterable[str],
+        instance: str,
+        *,
+        log_names: int = CHANGE_LOG_NAMES.value,
+        response_bytes: int = RESPONSE_BYTES.value,
+    ) -> None:
+        self._collections = {
+            url: Collection(url, FrameWriter(url, instance, response_bytes), ChangeLog(log_names))
+            for url in types
+        }
+        self._staged: dict[str, dict[str, Resource | None]] = {url: {} for url in self._collections}
+        self._committed: dict[str, dict[str, Resource | None]] = {url: {} for url in self._collections}
+        self._head = 0
+        self._published = 0
+        self._response_bytes = response_bytes
+        self._on_open: list[Callable[[], None]] = []
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The type URLs, as given."""
+        return tuple(self._collections)
+
+    @property
+    def head(self) -> int:
+        """The newest committed revision."""
+        return self._head
+
+    @property
+    def revision(self) -> int:
+        """The revision of the last closed window: what streams see."""
+        return self._published
+
+    @property
+    def open(self) -> bool:
+        """Whether a merge window is open."""
+        return self._head > self._published
+
+    def when_opened(self, callback: Callable[[], None]) -> None:
+        """Call *callback* whenever a commit opens a window."""
+        self._on_open.append(callback)
+
+    def collection(self, type_url: str) -> Collection:
+        """The published resources of one type.
+
+        Raises:
+            UnknownTypeError: the store holds no such type.
+        """
+        try:
+            return self._collections[type_url]
+        except KeyError:
+            raise UnknownTypeError(type_url) from None
+
+    def stage(self, changes: Iterable[ResourceChange]) -> None:
+        """Gather changes that the next commit makes; nobody sees them before.
+
+        Raises:
+            UnknownTypeError: a change names a type the store does not hold; those before it stay staged.
+        """
+        for change in changes:
+            staged = self._staged.get(change.type_url)
+            if staged is None:
+                raise UnknownTypeError(change.type_url)
+            self._stage(staged, change)
+
+    def commit(self, changes: Iterable[ResourceChange] = ()) -> int:
+        """Stage *changes*, then make all that is staged one revision; returns it.
+
+        Where nothing differs from what is there, the revision stays.
+
+        Raises:
+            UnknownTypeError: as `stage`; nothing is committed.
+        """
+        self.stage(changes)
+        changed = False
+        for url, staged in self._staged.items():
+            if self._differs(url, staged):
+                changed = True
+                self._merge(url, staged)
+            staged.clear()
+        if changed:
+            opens = not self.open
+            self._head += 1
+            if opens:
+                for callback in self._on_open:
+                    callback()
+        return self._head
+
+    def close_window(self) -> Mapping[str, tuple[Published, ...]]:
+        """Publish what was committed; returns what truly changed, by type. Does nothing where no window is open."""
+        if not self.open:
+            return {}
+        self._published = self._head
+        changes = {}
+        for url, collection in self._collections.items():
+            if published := collection.publish(self._published, self._committed[url]):
+                changes[url] = published
+            self._committed[url] = {}
+        return changes
+
+    def snapshot(self, type_url: str) -> tuple[Frame, ...]:
+        """`Collection.snapshot`; an answer past the message limit is counted."""
+        frames = self.collection(type_url).snapshot()
+        if len(frames) > 1:
+            hit(RESPONSE_BYTES)
+        return frames
+
+    def forget_frames(self) -> None:
+        """Free the shared frames of all types."""
+        for collection in self._collections.values():
+            collection.forget_frames()
+
+    def difference(self, type_url: str, held: set[bytes]) -> Difference:
+        """`Collection.difference`."""
+        return self.collection(type_url).difference(held)
+
+    def _stage(self, staged: dict[str, Resource | None], change: ResourceChange) -> None:
+        url, name, resource = change.type_url, change.name, change.resource
+        collection, committed = self._collections[url], self._committed[url]
+        if resource is not None:
+            collection.index(resource)
+        collection.unindex(staged.get(name), resource, committed.get(name))
+        if resource is not None and name not in committed and collection.holds(resource):
+            staged.pop(name, None)  # what is already there; takes back what may have been staged
+        else:
+            staged[name] = resource
+
+    def _merge(self, url: str, staged: Mapping[str, Resource | None]) -> None:
+        committed, collection = self._committed[url], self._collections[url]
+        if committed:
+            for name in committed.keys() & staged.keys():
+                collection.unindex(committed[name], staged[name])
+        committed.update(staged)
+
+    def _differs(self, url: str, staged: Mapping[str, Resource | None]) -> bool:
+        committed, collection = self._committed[url], self._collections[url]
+        for name, resource in staged.items():
+            present = committed[name] if name in committed else collection.get(name)
+            if (resource and resource.frame) != (present and present.frame):
+                return True
+        return False
