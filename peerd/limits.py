@@ -58,7 +58,7 @@ PEER_FRAME_BYTES = Limit(
     "peer_frame_bytes",
     1024 * 1024,
     "bytes",
-    "answers to peers are cut into messages of about this size, so that none fills a stream's window for long",
+    "answers to peers are cut into messages of about this size: none fills a window for long",
 )
 PEER_RESOURCES = Limit(
     "peer_resources", 20_000, "resources", "per peer and type: ten times the largest cluster that is known of"

@@ -85,7 +85,7 @@ class PeerInfo(Record, frozen=True):
 
 
 class Segment(Record, frozen=True):
-    """A group of clusters that share names (decision D25): its name, `default` where none was given, and domain."""
+    """A group of clusters that share names (decision D25). A cluster without one is in `default`."""
 
     name: str
     domain: str

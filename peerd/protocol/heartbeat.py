@@ -1,0 +1,49 @@
+"""When to send heartbeats and what their silence means (decisions D17, D21)."""
+
+from peerd.protocol.peer_wire import PeerProtocolError, decode_heartbeat, encode_heartbeat
+
+INTERVAL = 15.0
+STALE_AFTER = 45.0
+
+
+class HeartbeatClient:
+    """The dialling side: asks every 15 s, counts an answer as a sign of life. Monotonic seconds."""
+
+    def __init__(self, now: float) -> None:
+        self.last_heard = now
+        self._next = now
+        self._sequence = 0
+        self._sent_at: dict[int, float] = {}
+        self.round_trip: float | None = None
+
+    def due(self, now: float) -> bytes | None:
+        """The heartbeat to send now, if one is due."""
+        if now < self._next:
+            return None
+        self._next = now + INTERVAL
+        self._sequence += 1
+        self._sent_at[self._sequence] = now
+        return encode_heartbeat(self._sequence)
+
+    def wait(self, now: float) -> float:
+        """Seconds until something is due: a heartbeat, or the verdict that the peer is silent."""
+        return max(0.0, min(self._next, self.last_heard + STALE_AFTER) - now)
+
+    def heard(self, message: bytes, now: float) -> None:
+        """An answer came.
+
+        Raises:
+            PeerProtocolError: it is no answer to anything that was asked.
+        """
+        sequence = decode_heartbeat(message)
+        sent = self._sent_at.pop(sequence, None)
+        if sent is None:
+            raise PeerProtocolError(f"heartbeat {sequence} answers nothing that was asked")
+        # Answers come in order, so what is older will not be answered any more.
+        self._sent_at = {number: at for number, at in self._sent_at.items() if number > sequence}
+        self.round_trip = now - sent
+        self.last_heard = now
+
+    def silent(self, now: float) -> bool:
+        """Whether nothing was heard for 45 s."""
+        return now - self.last_heard >= STALE_AFTER

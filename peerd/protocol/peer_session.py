@@ -1,0 +1,109 @@
+"""One connection to a peer, from the dialling side: what to ask, what came, what follows."""
+
+from collections.abc import Iterable, Mapping
+
+from google.protobuf.message import DecodeError
+from google.protobuf.struct_pb2 import Struct
+
+from peerd.api.envoy import discovery_pb2 as xds
+from peerd.model.record import Record
+from peerd.model.types import ADDRESS, FEDERATED_SERVICE, PEER_INFO, SEGMENT
+from peerd.protocol.peer_subscription import Delivery, PeerSubscription, Phase, Settled
+from peerd.protocol.peer_wire import Hello, PeerProtocolError
+
+# PeerInfo first: it says who is talking, before anything is taken from them.
+SUBSCRIBED = (PEER_INFO, FEDERATED_SERVICE, SEGMENT, ADDRESS)
+
+
+class Held(Record, frozen=True):
+    """What is held of a peer when a connection opens: the lineage, and per type the versions by name."""
+
+    lineage: str = ""
+    versions: Mapping[str, Mapping[str, str]] = {}
+
+
+class PeerSession:
+    """The data stream. A delivery must be settled before the next message is read."""
+
+    def __init__(self, hello: Hello, namespace: str, held: Held) -> None:
+        self._hello = hello
+        self._namespace = namespace
+        self._types = {
+            type_url: PeerSubscription(type_url, held.versions.get(type_url, {}), held.lineage)
+            for type_url in SUBSCRIBED
+        }
+        self.received_bytes = 0
+        self.sent_bytes = 0
+        self.epoch = ""
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether every type is in sync."""
+        return all(each.phase is Phase.SYNCED for each in self._types.values())
+
+    def phases(self) -> dict[str, Phase]:
+        """The phase of each type, for status."""
+        return {type_url: each.phase for type_url, each in self._types.items()}
+
+    def open(self) -> list[bytes]:
+        """The first requests, in order; the first one carries the node."""
+        node = self._node()
+        requests = [
+            subscription.open(node if index == 0 else None)
+            for index, subscription in enumerate(self._types.values())
+        ]
+        self._count(requests)
+        return requests
+
+    def receive(self, message: bytes) -> Delivery:
+        """Read one response.
+
+        Raises:
+            PeerProtocolError: not a response, of a type that was not asked for, or itself malformed.
+        """
+        self.received_bytes += len(message)
+        response = xds.DeltaDiscoveryResponse()
+        try:
+            response.ParseFromString(message)
+        except DecodeError as error:
+            raise PeerProtocolError(f"not a DeltaDiscoveryResponse: {error}") from None
+        subscription = self._types.get(response.type_url)
+        if subscription is None:
+            raise PeerProtocolError(
+                f"a response of type {response.type_url[:120]!r}, which was not asked for"
+            )
+        if response.type_url != PEER_INFO and self._types[PEER_INFO].phase is not Phase.SYNCED:
+            raise PeerProtocolError(f"{response.type_url} before PeerInfo: nobody has said who is talking")
+        self.epoch = response.system_version_info.partition("/")[0]
+        return subscription.read(response)
+
+    def settle(self, delivery: Delivery, refused: Mapping[str, str]) -> Settled:
+        """Answer a delivery; *refused* maps names of resources that were not taken to reasons.
+
+        Raises:
+            PeerProtocolError: the sync does not add up.
+        """
+        settled = self._types[delivery.type_url].settle(delivery, refused)
+        self._count(settled.requests)
+        return settled
+
+    def held(self, type_url: str) -> Mapping[str, str]:
+        """Versions held of a type."""
+        return self._types[type_url].held
+
+    def _count(self, requests: Iterable[bytes]) -> None:
+        self.sent_bytes += sum(map(len, requests))
+
+    def _node(self) -> xds.Node:
+        metadata = Struct()
+        metadata.update(
+            {
+                "CLUSTER_ID": self._hello.cluster,
+                "NAMESPACE": self._namespace,
+                "NAME": self._hello.instance,
+                "ISTIO_VERSION": self._hello.software,
+            }
+        )
+        # The four parts of Envoy's node ids; no address, for nobody dials back.
+        name = f"{self._hello.instance}.{self._namespace}"
+        return xds.Node(id=f"peerd~0.0.0.0~{name}~{self._hello.cluster}", metadata=metadata)

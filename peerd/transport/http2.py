@@ -1,0 +1,209 @@
+"""Server and channel over HTTP/2 with Python's TLS, for peers (decision D2, ADR 2)."""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Mapping
+
+from peerd.transport.base import Handler, PeerCertificate, StatusCode, StreamClosed
+from peerd.transport.http2_connection import Http2Connection, Http2Options, Http2Stream
+from peerd.transport.tls import TlsError, TlsSource, client_context, peer_certificate, server_context
+
+log = logging.getLogger(__name__)
+
+_OPTIONS = Http2Options()
+
+
+class Http2Server:
+    """Listens on `host:port` (port 0: the OS chooses) and runs `handlers[method path]` per stream.
+
+    With `tls` every client must show a certificate under its roots; without it, plaintext.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        handlers: Mapping[str, Handler],
+        *,
+        tls: TlsSource | None = None,
+        options: Http2Options = _OPTIONS,
+    ) -> None:
+        self._host, self._port = split_address(address)
+        self._handlers = dict(handlers)
+        self._tls = tls
+        self._options = options
+        self._server: asyncio.Server | None = None
+        self._connections: set[Http2Connection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> str:
+        """Bind and serve; returns `host:port` as bound. Raises OSError, and TlsError for unusable material."""
+        context = server_context(self._tls) if self._tls is not None else None
+        self._server = await asyncio.get_running_loop().create_server(
+            self._protocol,
+            self._host,
+            self._port,
+            ssl=context,
+            ssl_handshake_timeout=self._options.handshake_timeout if context is not None else None,
+        )
+        return join_address(self._host, self._server.sockets[0].getsockname()[1])
+
+    async def close(self, grace: float) -> None:
+        """Rule 8: stop accepting, GOAWAY, wait up to *grace* seconds for handlers, then cancel them."""
+        if self._server is None:
+            return
+        self._server.close()
+        for connection in self._connections:
+            connection.go_away()
+        if self._tasks and grace > 0:
+            await asyncio.wait(self._tasks, timeout=grace)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        for connection in list(self._connections):
+            connection.end(StreamClosed(StatusCode.UNAVAILABLE, "the server has stopped"))
+            try:
+                await asyncio.wait_for(connection.closed.wait(), 1.0)
+            except TimeoutError:
+                connection.abort()  # the far end does not read, so TLS cannot say goodbye
+                await connection.closed.wait()
+
+    def _protocol(self) -> Http2Connection:
+        connection = Http2Connection(
+            self._options, identify=self._identify, accept=self._accept, lost=self._connections.discard
+        )
+        self._connections.add(connection)
+        return connection
+
+    def _identify(self, transport: asyncio.BaseTransport) -> PeerCertificate | None:
+        return identify(transport, self._tls)
+
+    def _accept(self, stream: Http2Stream) -> None:
+        handler = self._handlers.get(stream.method)
+        if handler is None:
+            stream.finish(StatusCode.UNIMPLEMENTED, f"unknown method {stream.method}")
+            return
+        task = asyncio.get_running_loop().create_task(_run(handler, stream))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class Http2Channel:
+    """One connection to `host:port`, made by the first `open`, made anew by the first one after it ended.
+
+    The server's name is not checked: who it is stands in its certificate, `stream.certificate`, and is for
+    the caller to judge (decision D14).
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        tls: TlsSource | None = None,
+        options: Http2Options = _OPTIONS,
+        connect_timeout: float = 10.0,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._tls = tls
+        self._options = options
+        self._timeout = connect_timeout
+        self._connection: Http2Connection | None = None
+        self._connecting = asyncio.Lock()
+
+    async def open(self, method: str, metadata: Mapping[str, str] | None = None) -> Http2Stream:
+        """Open a stream.
+
+        Raises:
+            StreamClosed: UNAVAILABLE where no connection can be made, UNAUTHENTICATED where one was made and
+                the far end's certificate does not stand.
+        """
+        async with self._connecting:
+            connection = self._connection
+            if connection is None or connection.failure is not None or connection.going_away:
+                connection = self._connection = await self._connect()
+        scheme = "https" if self._tls is not None else "http"
+        return connection.request(method, join_address(self._host, self._port), scheme, metadata or {})
+
+    async def close(self) -> None:
+        """End all streams and the connection."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        connection.end(StreamClosed(StatusCode.CANCELLED, "the channel was closed"))
+        try:
+            await asyncio.wait_for(connection.closed.wait(), 1.0)
+        except TimeoutError:
+            connection.abort()
+
+    async def _connect(self) -> Http2Connection:
+        target = join_address(self._host, self._port)
+        try:
+            context = client_context(self._tls.current()) if self._tls is not None else None
+            async with asyncio.timeout(self._timeout):
+                _, connection = await asyncio.get_running_loop().create_connection(
+                    self._protocol,
+                    self._host,
+                    self._port,
+                    ssl=context,
+                    server_hostname="" if context is not None else None,
+                )
+        except (TlsError, ssl.SSLError) as error:
+            raise StreamClosed(StatusCode.UNAUTHENTICATED, f"TLS with {target} failed: {error}") from None
+        except TimeoutError:
+            raise StreamClosed(
+                StatusCode.UNAVAILABLE, f"{target} did not answer within {self._timeout:g} s"
+            ) from None
+        except OSError as error:
+            raise StreamClosed(StatusCode.UNAVAILABLE, f"{target} cannot be reached: {error}") from None
+        if connection.failure is not None:
+            raise connection.failure
+        return connection
+
+    def _protocol(self) -> Http2Connection:
+        return Http2Connection(
+            self._options,
+            identify=lambda transport: identify(transport, self._tls),
+            accept=None,
+            lost=lambda connection: None,  # noqa: ARG005 (the next `open` sees it)
+        )
+
+
+def identify(transport: asyncio.BaseTransport, tls: TlsSource | None) -> PeerCertificate | None:
+    """The far end's certificate, None on plaintext. Raises TlsError where it does not stand."""
+    if tls is None:
+        return None
+    connection = transport.get_extra_info("ssl_object")
+    if connection.selected_alpn_protocol() != "h2":
+        raise TlsError("the far end does not speak HTTP/2 (ALPN h2)")
+    return peer_certificate(connection, tls.current())
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of `host:port` or `[v6]:port`. Raises ValueError where there is no port."""
+    host, separator, port = address.rpartition(":")
+    if not separator or not port.isdigit():
+        raise ValueError(f"{address!r} is not of the form HOST:PORT")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def join_address(host: str, port: int) -> str:
+    """`host:port`, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def _run(handler: Handler, stream: Http2Stream) -> None:
+    try:
+        await handler(stream)
+    except StreamClosed as closed:
+        stream.finish(closed.code, closed.message)
+    except asyncio.CancelledError:
+        stream.finish(StatusCode.UNAVAILABLE, "the server is stopping")
+        raise
+    except Exception:
+        log.exception("the handler of %s failed", stream.method)
+        stream.finish(StatusCode.INTERNAL, "internal error")
+    else:
+        stream.finish(StatusCode.OK, "")

@@ -1,0 +1,573 @@
+"""One gRPC connection over HTTP/2 on asyncio, the same for both ends: frames by `h2`, the rest here.
+
+What grpclib could not give, and why this exists (ADR 2): a limit on message size before the message is read,
+GOAWAY that lets open streams finish, reads that end with the stream instead of cancelling their task.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import cast
+from urllib.parse import quote, unquote
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    Event,
+    RemoteSettingsChanged,
+    RequestReceived,
+    ResponseReceived,
+    StreamEnded,
+    StreamReset,
+    TrailersReceived,
+    WindowUpdated,
+)
+from h2.exceptions import H2Error
+from h2.settings import SettingCodes
+from hyperframe.frame import Frame, GoAwayFrame
+
+from peerd.transport.base import PeerCertificate, StatusCode, StreamClosed
+
+Headers = list[tuple[str, str]]
+
+_PREFIX = 5  # a gRPC message: compressed flag, four bytes of length
+_UNQUOTED = "".join(chr(c) for c in range(0x20, 0x7F) if c != ord("%"))
+_OK_HTTP = "200"
+# github.com/grpc/grpc: doc/http-grpc-status-mapping.md and PROTOCOL-HTTP2.md
+_OF_HTTP = {
+    "400": StatusCode.INTERNAL,
+    "401": StatusCode.UNAUTHENTICATED,
+    "403": StatusCode.PERMISSION_DENIED,
+    "404": StatusCode.UNIMPLEMENTED,
+    "429": StatusCode.UNAVAILABLE,
+    "502": StatusCode.UNAVAILABLE,
+    "503": StatusCode.UNAVAILABLE,
+    "504": StatusCode.UNAVAILABLE,
+}
+_OF_RESET = {
+    ErrorCodes.CANCEL: StatusCode.CANCELLED,
+    ErrorCodes.NO_ERROR: StatusCode.CANCELLED,
+    ErrorCodes.REFUSED_STREAM: StatusCode.UNAVAILABLE,
+    ErrorCodes.ENHANCE_YOUR_CALM: StatusCode.RESOURCE_EXHAUSTED,
+    ErrorCodes.INADEQUATE_SECURITY: StatusCode.PERMISSION_DENIED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Http2Options:
+    """Windows and limits, bytes and seconds.
+
+    The connection window is larger than those of all data streams a peer opens, so that a stream nobody reads
+    cannot hold up heartbeats (decision D17). `keepalive` is the silence after which a PING is sent,
+    `keepalive_timeout` how long its answer may take.
+    """
+
+    stream_window: int = 1 << 20
+    connection_window: int = 16 << 20
+    max_message: int = 4 << 20
+    max_headers: int = 64 << 10
+    max_streams: int = 100
+    keepalive: float = 30.0
+    keepalive_timeout: float = 20.0
+    handshake_timeout: float = 10.0
+
+
+class Http2Stream:
+    """One stream on either end (transport/base.py, rules 1 to 7)."""
+
+    def __init__(
+        self, connection: "Http2Connection", stream_id: int, method: str, metadata: Mapping[str, str]
+    ) -> None:
+        self.id = stream_id
+        self._connection = connection
+        self._method = method
+        self._metadata = metadata
+        self._chunks: deque[tuple[bytes, int]] = deque()
+        self._buffer = bytearray()
+        self._readable = asyncio.Event()
+        self.writable = asyncio.Event()
+        self._sending = asyncio.Lock()
+        self._far_end_done = False
+        self._closed: StreamClosed | None = None
+        self._status: StreamClosed | None = None
+        self._headers_sent = False
+        self._ended_here = False
+
+    @property
+    def method(self) -> str:
+        """The method path."""
+        return self._method
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """Request metadata."""
+        return self._metadata
+
+    @property
+    def certificate(self) -> PeerCertificate | None:
+        """The far end's verified certificate."""
+        return self._connection.certificate
+
+    @property
+    def remote(self) -> str:
+        """The far end's address."""
+        return self._connection.remote
+
+    async def receive(self) -> bytes | None:
+        """The next message; rule 2."""
+        while True:
+            self._take_chunks()
+            message = self._message()
+            if message is not None:
+                return message
+            if self._closed is not None:
+                raise self._closed
+            if self._far_end_done:
+                if self._buffer:
+                    raise StreamClosed(StatusCode.INTERNAL, "the stream ended within a message")
+                if self._status is not None:
+                    raise self._status
+                return None
+            self._readable.clear()
+            await self._readable.wait()
+
+    async def send(self, message: bytes) -> None:
+        """Hand over one message; rule 3."""
+        async with self._sending:
+            self._start_response()
+            await self._write(b"\0" + len(message).to_bytes(4, "big") + message)
+
+    async def half_close(self) -> None:
+        """Say that nothing more will be sent."""
+        async with self._sending:
+            if self._closed is None and not self._ended_here:
+                self._ended_here = True
+                self._connection.end_stream(self.id)
+
+    async def cancel(self) -> None:
+        """End the stream at once."""
+        self._connection.reset(self.id, ErrorCodes.CANCEL)
+        self.close(StreamClosed(StatusCode.CANCELLED, "cancelled here"))
+
+    def finish(self, code: StatusCode, message: str) -> None:
+        """Server side: end the stream with a status."""
+        if self._closed is not None:
+            return
+        trailers: Headers = [("grpc-status", str(int(code)))]
+        if message:
+            trailers.append(("grpc-message", quote(message, safe=_UNQUOTED)))
+        if not self._headers_sent:
+            trailers = [(":status", _OK_HTTP), ("content-type", "application/grpc"), *trailers]
+        self._connection.send_headers(self.id, trailers, end=True)
+        if not self._far_end_done:
+            self._connection.reset(self.id, ErrorCodes.NO_ERROR)
+        self.close(StreamClosed(code, message))
+
+    # What the connection tells the stream.
+
+    def response_started(self, headers: Mapping[str, str]) -> None:
+        """Client side: the response's first headers."""
+        status = headers.get(":status", "")
+        if status != _OK_HTTP:
+            code = _OF_HTTP.get(status, StatusCode.UNKNOWN)
+            self._status = StreamClosed(code, f"the far end answered HTTP status {status}")
+        elif not headers.get("content-type", "").startswith("application/grpc"):
+            self._status = StreamClosed(StatusCode.UNKNOWN, "the far end's answer is not gRPC")
+        elif "grpc-status" in headers:
+            self.trailers(headers)
+
+    def trailers(self, headers: Mapping[str, str]) -> None:
+        """Client side: the status of the whole stream."""
+        text = headers.get("grpc-status", "")
+        message = unquote(headers.get("grpc-message", ""), errors="replace")
+        if text == "0":
+            self._status = None
+        elif text.isascii() and text.isdigit() and int(text) in StatusCode.__members__.values():
+            self._status = StreamClosed(StatusCode(int(text)), message)
+        else:
+            self._status = StreamClosed(StatusCode.UNKNOWN, f"unknown grpc-status {text!r}: {message}")
+
+    def data(self, chunk: bytes, flow: int) -> None:
+        """Bytes arrived; they count against the window until somebody reads them."""
+        if self._closed is not None:
+            self._connection.acknowledge(self.id, flow)
+            return
+        self._chunks.append((chunk, flow))
+        self._readable.set()
+
+    def far_end_done(self) -> None:
+        """The far end half-closed."""
+        self._far_end_done = True
+        if self._connection.is_client and self._closed is None:
+            # The status is the end of the whole stream: nothing can be sent any more, what came can be read.
+            self._ended_here = True
+            self.writable.set()
+            self._connection.release(self)
+        self._readable.set()
+
+    def close(self, reason: StreamClosed) -> None:
+        """Nothing more goes either way; the first reason stands."""
+        if self._closed is None:
+            self._closed = reason
+            self._connection.release(self)
+        for _, flow in self._chunks:
+            self._connection.acknowledge(self.id, flow)
+        self._chunks.clear()
+        self._readable.set()
+        self.writable.set()
+
+    def reset_by_far_end(self, code: ErrorCodes | int) -> None:
+        """RST_STREAM arrived. After a complete answer it only says that our half is not wanted."""
+        if self._far_end_done and self._connection.is_client:
+            return
+        status = _OF_RESET.get(cast("ErrorCodes", code), StatusCode.INTERNAL)
+        self.close(StreamClosed(status, f"the far end reset the stream ({_name(code)})"))
+
+    def _start_response(self) -> None:
+        if self._connection.is_client or self._headers_sent or self._closed is not None:
+            return
+        self._headers_sent = True
+        self._connection.send_headers(
+            self.id, [(":status", _OK_HTTP), ("content-type", "application/grpc")], end=False
+        )
+
+    def _take_chunks(self) -> None:
+        needed = self._needed()
+        while self._chunks and len(self._buffer) < needed:
+            chunk, flow = self._chunks.popleft()
+            self._buffer += chunk
+            self._connection.acknowledge(self.id, flow)
+            needed = self._needed()
+
+    def _needed(self) -> int:
+        if len(self._buffer) < _PREFIX:
+            return _PREFIX
+        return _PREFIX + int.from_bytes(self._buffer[1:_PREFIX], "big")
+
+    def _message(self) -> bytes | None:
+        if len(self._buffer) < _PREFIX:
+            return None
+        if self._buffer[0]:
+            self._refuse(StatusCode.UNIMPLEMENTED, "compressed messages are not supported")
+        length = self._needed() - _PREFIX
+        if length > self._connection.options.max_message:
+            self._refuse(
+                StatusCode.RESOURCE_EXHAUSTED,
+                f"a message of {length} bytes is over the limit of {self._connection.options.max_message}",
+            )
+        if len(self._buffer) < _PREFIX + length:
+            return None
+        message = bytes(self._buffer[_PREFIX : _PREFIX + length])
+        del self._buffer[: _PREFIX + length]
+        return message
+
+    def _refuse(self, code: StatusCode, message: str) -> None:
+        reason = StreamClosed(code, message)
+        if self._connection.is_client:
+            self._connection.reset(self.id, ErrorCodes.CANCEL)
+            self.close(reason)
+        else:
+            self.finish(code, message)
+        raise reason
+
+    async def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            if self._closed is not None:
+                raise self._closed
+            if self._ended_here:
+                raise self._status or StreamClosed(StatusCode.CANCELLED, "the stream has ended")
+            room = self._connection.room(self.id)
+            if room <= 0:
+                self.writable.clear()
+                await self.writable.wait()
+                continue
+            self._connection.send_data(self.id, view[:room])
+            view = view[room:]
+
+
+class Http2Connection(asyncio.Protocol):
+    """The protocol of one connection. `accept` is called with each new stream on the server side."""
+
+    def __init__(
+        self,
+        options: Http2Options,
+        *,
+        identify: Callable[[asyncio.BaseTransport], PeerCertificate | None],
+        accept: Callable[[Http2Stream], None] | None,
+        lost: Callable[["Http2Connection"], None],
+    ) -> None:
+        self.options = options
+        self.is_client = accept is None
+        self.certificate: PeerCertificate | None = None
+        self.remote = "unknown"
+        self.going_away = False
+        self.failure: StreamClosed | None = None
+        self.closed = asyncio.Event()
+        self._identify = identify
+        self._accept = accept
+        self._lost = lost
+        self._streams: dict[int, Http2Stream] = {}
+        self._h2 = _Machine(
+            H2Configuration(
+                client_side=self.is_client, header_encoding="utf-8", validate_inbound_headers=True
+            )
+        )
+        self._transport: asyncio.Transport | None = None
+        self._keepalive: asyncio.TimerHandle | None = None
+        self._heard = False
+        self._ping_sent = False
+        self._socket_full = False
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Identify the far end, then send our settings."""
+        self._transport = cast("asyncio.Transport", transport)
+        name = transport.get_extra_info("peername")
+        if isinstance(name, tuple):
+            host, port = name[:2]
+            self.remote = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            self.certificate = self._identify(transport)
+        except Exception as error:  # noqa: BLE001 (whatever is wrong with a certificate, its connection ends)
+            self.end(StreamClosed(StatusCode.UNAUTHENTICATED, str(error)))
+            return
+        self._h2.local_settings[SettingCodes.INITIAL_WINDOW_SIZE] = self.options.stream_window
+        self._h2.local_settings[SettingCodes.MAX_HEADER_LIST_SIZE] = self.options.max_headers
+        if not self.is_client:
+            self._h2.local_settings[SettingCodes.MAX_CONCURRENT_STREAMS] = self.options.max_streams
+        self._h2.initiate_connection()
+        self._h2.increment_flow_control_window(
+            self.options.connection_window - self._h2.inbound_flow_control_window
+        )
+        self._flush()
+        self._keepalive = asyncio.get_running_loop().call_later(self.options.keepalive, self._check_alive)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the machine, tell the streams."""
+        self._heard = True
+        try:
+            events = self._h2.receive_data(data)
+        except H2Error as error:
+            self._flush()  # the GOAWAY that says what was wrong
+            self.end(StreamClosed(StatusCode.INTERNAL, f"HTTP/2 protocol error: {error}"))
+            return
+        for event in events:
+            self._handle(event)
+        self._flush()
+
+    def pause_writing(self) -> None:
+        """The socket's buffer is full."""
+        self._socket_full = True
+
+    def resume_writing(self) -> None:
+        """It has room again."""
+        self._socket_full = False
+        for stream in self._streams.values():
+            stream.writable.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End every stream with the cause."""
+        cause = f": {exc}" if exc is not None else ""
+        self.end(StreamClosed(StatusCode.UNAVAILABLE, f"the connection to {self.remote} was lost{cause}"))
+        self.closed.set()
+        self._lost(self)
+
+    # What streams, server and channel ask for.
+
+    def request(self, method: str, authority: str, scheme: str, metadata: Mapping[str, str]) -> Http2Stream:
+        """Client side: open a stream. Raises StreamClosed where the connection has ended."""
+        if self.failure is not None:
+            raise self.failure
+        stream_id = self._h2.get_next_available_stream_id()
+        headers: Headers = [
+            (":method", "POST"),
+            (":scheme", scheme),
+            (":path", method),
+            (":authority", authority),
+            ("te", "trailers"),
+            ("content-type", "application/grpc"),
+            *metadata.items(),
+        ]
+        try:
+            self._h2.send_headers(stream_id, headers)
+        except H2Error as error:
+            raise StreamClosed(StatusCode.UNAVAILABLE, f"no stream can be opened: {error}") from None
+        stream = Http2Stream(self, stream_id, method, dict(metadata))
+        self._streams[stream_id] = stream
+        self._flush()
+        return stream
+
+    def room(self, stream_id: int) -> int:
+        """How many bytes the stream may send in one frame now."""
+        if self._socket_full:
+            return 0
+        try:
+            window = self._h2.local_flow_control_window(stream_id)
+        except H2Error:
+            return 1 << 14  # the stream is gone: sending tells why
+        return min(window, self._h2.max_outbound_frame_size)
+
+    def send_data(self, stream_id: int, data: memoryview) -> None:
+        """Send one DATA frame. Raises StreamClosed where the stream is gone."""
+        try:
+            self._h2.send_data(stream_id, bytes(data))
+        except H2Error as error:
+            raise StreamClosed(StatusCode.UNAVAILABLE, f"the stream is gone: {error}") from None
+        self._flush()
+
+    def send_headers(self, stream_id: int, headers: Headers, *, end: bool) -> None:
+        """Send headers or trailers, unless the stream has ended."""
+        try:
+            self._h2.send_headers(stream_id, headers, end_stream=end)
+        except H2Error:
+            return
+        self._flush()
+
+    def end_stream(self, stream_id: int) -> None:
+        """Half-close, unless the stream has ended."""
+        try:
+            self._h2.end_stream(stream_id)
+        except H2Error:
+            return
+        self._flush()
+
+    def reset(self, stream_id: int, code: ErrorCodes) -> None:
+        """RST_STREAM, unless the stream has ended."""
+        try:
+            self._h2.reset_stream(stream_id, error_code=code)
+        except H2Error:
+            return
+        self._flush()
+
+    def acknowledge(self, stream_id: int, flow: int) -> None:
+        """Give *flow* bytes of window back."""
+        if flow and self.failure is None:
+            self._h2.acknowledge_received_data(flow, stream_id)
+            self._flush()
+
+    def release(self, stream: Http2Stream) -> None:
+        """Forget a stream that is over."""
+        self._streams.pop(stream.id, None)
+
+    def go_away(self) -> None:
+        """Tell the far end to open no more streams here; open ones go on."""
+        if self._transport is not None and self.failure is None and not self.going_away:
+            self.going_away = True
+            self._flush()
+            self._transport.write(GoAwayFrame(0, last_stream_id=(1 << 31) - 1).serialize())
+
+    def end(self, reason: StreamClosed) -> None:
+        """Close the connection; every stream ends with *reason*, the first one given."""
+        if self.failure is None:
+            self.failure = reason
+            if self._keepalive is not None:
+                self._keepalive.cancel()
+            if self._transport is not None:
+                self._transport.close()
+        for stream in list(self._streams.values()):
+            stream.close(self.failure)
+
+    def abort(self) -> None:
+        """Drop the connection without waiting for what is still to be written."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case RequestReceived():
+                self._request(event)
+            case DataReceived():
+                stream = self._streams.get(event.stream_id)
+                if stream is not None:
+                    stream.data(event.data, event.flow_controlled_length)
+                else:
+                    self.acknowledge(event.stream_id, event.flow_controlled_length)
+            case StreamEnded():
+                if stream := self._streams.get(event.stream_id):
+                    stream.far_end_done()
+            case ResponseReceived():
+                if stream := self._streams.get(event.stream_id):
+                    stream.response_started(_mapping(event.headers))
+            case TrailersReceived():
+                if stream := self._streams.get(event.stream_id):
+                    stream.trailers(_mapping(event.headers))
+            case StreamReset():
+                if stream := self._streams.get(event.stream_id):
+                    stream.reset_by_far_end(event.error_code)
+            case WindowUpdated() | RemoteSettingsChanged():
+                for stream in self._streams.values():
+                    stream.writable.set()
+            case ConnectionTerminated():
+                self.going_away = True
+                if event.error_code:
+                    text = (event.additional_data or b"").decode("utf-8", "replace")
+                    reason = f"the far end ended the connection ({_name(event.error_code)}) {text}".strip()
+                    self.end(StreamClosed(StatusCode.UNAVAILABLE, reason))
+            case _:
+                pass  # pings are answered by h2, the rest concerns nobody here
+
+    def _request(self, event: RequestReceived) -> None:
+        headers = _mapping(event.headers)
+        metadata = {
+            key: value
+            for key, value in headers.items()
+            if not key.startswith(":") and not key.endswith("-bin") and key not in {"te", "content-type"}
+        }
+        stream = Http2Stream(self, event.stream_id, headers.get(":path", ""), metadata)
+        self._streams[event.stream_id] = stream
+        if headers.get(":method") != "POST" or not headers.get("content-type", "").startswith(
+            "application/grpc"
+        ):
+            self.send_headers(event.stream_id, [(":status", "415")], end=True)
+            stream.close(StreamClosed(StatusCode.UNKNOWN, "not a gRPC request"))
+        elif self._accept is not None:
+            self._accept(stream)
+
+    def _flush(self) -> None:
+        data = self._h2.data_to_send()
+        if data and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def _check_alive(self) -> None:
+        """Every `keepalive` seconds: PING after silence, and end a connection that answers nothing."""
+        delay = self.options.keepalive
+        if self._heard:
+            self._heard = self._ping_sent = False
+        elif self._ping_sent:
+            silence = self.options.keepalive + self.options.keepalive_timeout
+            self.end(
+                StreamClosed(StatusCode.UNAVAILABLE, f"{self.remote} was silent for {silence:.0f} seconds")
+            )
+            self.abort()
+            return
+        else:
+            self._h2.ping(b"peerd\0\0\0")
+            self._flush()
+            self._ping_sent = True
+            delay = self.options.keepalive_timeout
+        self._keepalive = asyncio.get_running_loop().call_later(delay, self._check_alive)
+
+
+class _Machine(H2Connection):
+    """h2's connection, save that a GOAWAY without error leaves open streams alone, as gRPC wants it."""
+
+    def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Event]]:
+        event = ConnectionTerminated()
+        event.error_code = frame.error_code
+        event.last_stream_id = frame.last_stream_id
+        event.additional_data = frame.additional_data or None
+        return [], [event]
+
+
+def _mapping(headers: object) -> dict[str, str]:
+    return {str(key): str(value) for key, value in cast("Headers", headers or ())}
+
+
+def _name(code: ErrorCodes | int | None) -> str:
+    return code.name if isinstance(code, ErrorCodes) else str(code)
