@@ -89,7 +89,7 @@ CHANGE_LOG_NAMES = Limit(
     "change_log_names",
     200_000,
     "names",
-    "D4: per type; a stream further behind is closed and resumes by its versions, which is cheaper than the log",
+    "D4: per type; a stream further behind is closed and resumes by its versions, which is cheaper",
 )
 RESPONSE_BYTES = Limit(
     "response_bytes",
@@ -107,7 +107,7 @@ NAMES_PER_STREAM = Limit(
     "names_per_stream",
     50_000,
     "names",
-    "D4: what an on-demand stream follows is kept per stream; a client that needs more is served by the wildcard",
+    "D4: what an on-demand stream follows is kept; a client that needs more uses the wildcard",
 )
 REJECTIONS_PER_STREAM = Limit(
     "rejections_per_stream", 1_000, "names", "each NACKed resource is kept with its reason until it changes"
@@ -116,7 +116,7 @@ ACK_OVERDUE_S = Limit(
     "ack_overdue",
     30,
     "s",
-    "D8: counted from the end of the write; a client that is alive answers in milliseconds",
+    "D8: from the end of the write; a live client answers in milliseconds",
 )
 WRITE_DEADLINE_S = Limit(
     "write_deadline",
@@ -128,7 +128,7 @@ FIRST_ANSWER_BYTES = Limit(
     "first_answer_bytes",
     256 * 1024 * 1024,
     "bytes",
-    "D9: first answers being written at once; each is held once more by the transport until it is on the wire",
+    "D9: first answers being written at once; each is held once more by the transport",
 )
 FIRST_ANSWERS_WAITING = Limit(
     "first_answers_waiting",
@@ -140,7 +140,7 @@ NEW_STREAMS_PER_S = Limit(
     "new_streams_per_second",
     200,
     "streams/s",
-    "a TLS handshake and a resume cost about 2 ms; a storm is shaped by RESOURCE_EXHAUSTED, which clients back off on",
+    "a TLS handshake and a resume cost about 2 ms; clients back off on RESOURCE_EXHAUSTED",
 )
 STREAMS = Limit("streams", 20_000, "streams", "about 100 KiB each with TLS; more clients mean more replicas")
 
@@ -161,6 +161,17 @@ LIMITS: tuple[Limit, ...] = (
     PEER_CHANGES,
     PEER_ADDRESSES,
     PEERS_INBOUND,
+    CHANGE_LOG_NAMES,
+    RESPONSE_BYTES,
+    REQUEST_BYTES,
+    NAMES_PER_STREAM,
+    REJECTIONS_PER_STREAM,
+    ACK_OVERDUE_S,
+    WRITE_DEADLINE_S,
+    FIRST_ANSWER_BYTES,
+    FIRST_ANSWERS_WAITING,
+    NEW_STREAMS_PER_S,
+    STREAMS,
 )
 
 _hits: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""The few bytes of the protobuf wire format that are written by hand, so that frames can be joined, not built.
+"""The little of the protobuf wire format that is written by hand, so that frames are joined, not built.
 
 Everything here is a length-delimited field (wire type 2) with a number below 16: one tag byte, the length as
 a varint, the bytes.
@@ -23,7 +23,7 @@ def field(number: int, content: bytes) -> bytes:
 
 
 def map_entry(key: str, value: str) -> bytes:
-    """The content of one entry of a `map<string, string>`, as every known encoder writes it: key, then value."""
+    """The content of one entry of a `map<string, string>`, as known encoders write it: key, then value."""
     return field(1, key.encode()) + field(2, value.encode())
 
 
@@ -50,7 +50,7 @@ def read_map_entry(data: bytes) -> tuple[str, str]:
     """Key and value of a `map<string, string>` entry, in whatever order and with whatever left out.
 
     Raises:
-        ValueError: *data* is not such an entry (cut off, a field of another wire type, bytes that are not UTF-8).
+        ValueError: *data* is cut off, holds a field of another wire type, or is not UTF-8.
     """
     key = value = ""
     at = 0

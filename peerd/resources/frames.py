@@ -21,7 +21,7 @@ class FrameWriter:
     def write(
         self, span: str, revision: int, resources: Iterable[bytes], removals: Iterable[str]
     ) -> tuple[Frame, ...]:
-        """At least one response, holding *resources* (frames) and *removals*; `span` names it in the nonce."""
+        """At least one response with *resources* (frames) and *removals*; `span` names it in the nonce."""
         head = field(_SYSTEM_VERSION, f"{self._instance}/{revision}".encode())
         fields = [field(_REMOVED, name.encode()) for name in removals]
         chunks = list(self._chunks(resources, fields))
