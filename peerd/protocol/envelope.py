@@ -1,0 +1,136 @@
+"""Discovery messages: bytes to records and back (wire-contract §2.5)."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import DecodeError
+
+from peerd.api.envoy import discovery_pb2 as discovery
+from peerd.model.record import Record
+from peerd.model.wire import map_entry
+from peerd.protocol.errors import MalformedMessageError
+
+
+class Node(Record, frozen=True):
+    """Who a client says it is. `metadata` holds JSON values."""
+
+    id: str = ""
+    cluster: str = ""
+    metadata: dict[str, Any] = {}
+
+    def text(self, key: str) -> str:
+        """A metadata value that is a string, else the empty string."""
+        value = self.metadata.get(key, "")
+        return value if isinstance(value, str) else ""
+
+
+class DeltaRequest(Record, frozen=True):
+    """A DeltaDiscoveryRequest.
+
+    `versions` are the entries of `initial_resource_versions` as they stand on the wire. `error` is the text of
+    `error_detail`, None where it is absent: its presence alone makes a NACK (wire-contract §1.4).
+    """
+
+    type_url: str
+    nonce: str = ""
+    subscribe: tuple[str, ...] = ()
+    unsubscribe: tuple[str, ...] = ()
+    versions: tuple[bytes, ...] = ()
+    error: str | None = None
+    node: Node | None = None
+
+
+class ReceivedResource(Record, frozen=True):
+    """One resource of a response; `payload` is the content of its Any."""
+
+    name: str
+    version: str
+    type_url: str
+    payload: bytes
+    aliases: tuple[str, ...] = ()
+
+
+class DeltaResponse(Record, frozen=True):
+    """A DeltaDiscoveryResponse."""
+
+    type_url: str
+    nonce: str
+    resources: tuple[ReceivedResource, ...] = ()
+    removed: tuple[str, ...] = ()
+    system_version: str = ""
+
+
+def parse_delta_request(message: bytes) -> DeltaRequest:
+    """Decode a request.
+
+    Raises:
+        MalformedMessageError: the bytes are not a DeltaDiscoveryRequest.
+    """
+    try:
+        request = discovery.DeltaDiscoveryRequest.FromString(message)
+    except DecodeError as error:
+        raise MalformedMessageError(f"not a DeltaDiscoveryRequest: {error}") from None
+    return DeltaRequest(
+        request.type_url,
+        request.response_nonce,
+        tuple(request.resource_names_subscribe),
+        tuple(request.resource_names_unsubscribe),
+        tuple(request.initial_resource_versions),
+        request.error_detail.message if request.HasField("error_detail") else None,
+        _node(request.node) if request.HasField("node") else None,
+    )
+
+
+def delta_request(
+    type_url: str,
+    *,
+    nonce: str = "",
+    subscribe: Iterable[str] = (),
+    unsubscribe: Iterable[str] = (),
+    versions: Mapping[str, str] | None = None,
+    error: str | None = None,
+    node: Node | None = None,
+) -> bytes:
+    """Encode a request; the counterpart of `parse_delta_request`."""
+    request = discovery.DeltaDiscoveryRequest(
+        type_url=type_url,
+        response_nonce=nonce,
+        resource_names_subscribe=subscribe,
+        resource_names_unsubscribe=unsubscribe,
+        initial_resource_versions=[map_entry(k, v) for k, v in (versions or {}).items()],
+    )
+    if error is not None:
+        request.error_detail.SetInParent()
+        request.error_detail.message = error
+    if node is not None:
+        request.node.id = node.id
+        request.node.cluster = node.cluster
+        request.node.metadata.update(node.metadata)
+    return request.SerializeToString()
+
+
+def parse_delta_response(message: bytes) -> DeltaResponse:
+    """Decode a response.
+
+    Raises:
+        MalformedMessageError: the bytes are not a DeltaDiscoveryResponse.
+    """
+    try:
+        response = discovery.DeltaDiscoveryResponse.FromString(message)
+    except DecodeError as error:
+        raise MalformedMessageError(f"not a DeltaDiscoveryResponse: {error}") from None
+    return DeltaResponse(
+        response.type_url,
+        response.nonce,
+        tuple(
+            ReceivedResource(r.name, r.version, r.resource.type_url, r.resource.value, tuple(r.aliases))
+            for r in response.resources
+        ),
+        tuple(response.removed_resources),
+        response.system_version_info,
+    )
+
+
+def _node(node: discovery.Node) -> Node:
+    return Node(node.id, node.cluster, MessageToDict(node.metadata))
