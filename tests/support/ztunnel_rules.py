@@ -240,7 +240,7 @@ def _match_violations(match: security_pb2.Match) -> Iterator[str]:
                 yield f"{field}: a block of {len(block.address)} bytes and length {block.length} (§1.6)"
     for field in ("destination_ports", "not_destination_ports"):
         for port in getattr(match, field):
-            if port not in _PORTS:
+            if port > _PORTS[-1]:
                 yield f"{field}: port {port} (ztunnel keeps 16 bits, §1.6)"
     for field in ("service_accounts", "not_service_accounts"):
         for account in getattr(match, field):

@@ -87,6 +87,8 @@ class PolicySource(KubeRecord, frozen=True):
     not_ip_blocks: tuple[str, ...] = ()
     remote_ip_blocks: tuple[str, ...] = ()
     not_remote_ip_blocks: tuple[str, ...] = ()
+    trust_domains: tuple[str, ...] = ()
+    not_trust_domains: tuple[str, ...] = ()
 
 
 class PolicyFrom(KubeRecord, frozen=True):

@@ -117,7 +117,7 @@ def test_a_record_that_breaks_a_rule_is_named_with_the_rule(record: Workload, re
 BROKEN_MATCHES = [
     (Match(source_ips=(AddressBlock(b"\x0a", 8),)), "source_ips: a block of 1 bytes"),
     (Match(not_destination_ips=(AddressBlock(bytes(4), 33),)), "not_destination_ips: a block of 4 bytes"),
-    (Match(destination_ports=(0,)), "destination_ports: port 0"),
+    (Match(destination_ports=(65_536,)), "destination_ports: port 65536"),
     (Match(not_service_accounts=(ServiceAccountMatch("", "sa"),)), "namespace or account is empty"),
 ]
 
