@@ -36,6 +36,11 @@ class Table(Mapping[str, bytes]):
             raise StateError(path, f"holds a record of another kind ({error})", "move it away") from error
 
     @property
+    def path(self) -> Path:
+        """The journal's file."""
+        return self._journal.path
+
+    @property
     def torn(self) -> int:
         """Bytes that a crash had left half-written, cut off when opened."""
         return self._journal.torn
