@@ -19,6 +19,12 @@ MERGE_WINDOW_MS = Limit(
     "ms",
     "D10: opened by the first change, never extended: one message for a replaced Pod, and bounded latency",
 )
+SLICE_MS = Limit(
+    "slice",
+    4,
+    "ms",
+    "derivation and encoding give the event loop back this often: no stream waits for a big batch (D3)",
+)
 TYPES_PER_STREAM = Limit(
     "types_per_stream", 16, "types", "a client uses at most four; each costs one subscription record"
 )
