@@ -7,8 +7,8 @@ from peerd.protocol.heartbeat import STALE_AFTER
 def freshness(last_heartbeat: float, now: float, expire_after: int) -> Freshness:
     """Freshness at *now*; both are wall-clock seconds, since the age outlives the process.
 
-    `last_heartbeat` 0 is never: stale. An age below zero means that a clock was set back, so nothing is known:
-    stale too, and never expired. `expire_after` 0 never expires.
+    `last_heartbeat` 0 is never: stale. An age below zero means that a clock was set back, so nothing is
+    known: stale too, and never expired. `expire_after` 0 never expires.
     """
     if not last_heartbeat:
         return Freshness.STALE

@@ -83,7 +83,8 @@ def check_info(peer: RemotePeer, info: PeerInfo, local: LocalCluster) -> None:
         )
     if info.trust_domain != peer.trust_domain:
         raise PeerRefusedError(
-            f"the peer says its trust domain is {info.trust_domain!r}, its certificate says {peer.trust_domain!r}"
+            f"the peer says its trust domain is {info.trust_domain!r}, its certificate says"
+            f" {peer.trust_domain!r}"
         )
     segment = info.segment_domain
     if not _DNS.fullmatch(segment) or f".{segment}".endswith(f".{local.domain}"):
@@ -105,7 +106,7 @@ def fault(name: str, service: FederatedService, info: PeerInfo, local: LocalClus
     return _names(name, service, info, local) or _identities(service, info) or _numbers(service)
 
 
-def _names(name: str, service: FederatedService, info: PeerInfo, local: LocalCluster) -> str:
+def _names(name: str, service: FederatedService, info: PeerInfo, local: LocalCluster) -> str:  # noqa: PLR0911
     if len(name) > PEER_NAME_CHARACTERS.value:
         return f"the name is longer than {PEER_NAME_CHARACTERS.value} characters"
     if name != service.resource_name:

@@ -1,13 +1,15 @@
 """The digest that tells two ends, in 32 characters, whether they hold the same resources (decision D18)."""
 
 from collections.abc import Iterable
-from hashlib import sha256
+
+import xxhash
 
 
 def digest(versions: Iterable[tuple[str, str]]) -> str:
     """32 hex digits over (name, version) pairs, whatever their order.
 
-    The first 16 bytes of the SHA-256 of `name NUL version LF`, concatenated in the order of the UTF-8 names.
+    XXH3-128 of `name NUL version NUL`, concatenated in the order of the names; `Collection.digest` is the
+    serving side of it.
     """
-    lines = sorted(f"{name}\0{version}\n".encode() for name, version in versions)
-    return sha256(b"".join(lines)).hexdigest()[:32]
+    lines = sorted(f"{name}\0{version}\0" for name, version in versions)
+    return xxhash.xxh3_128_hexdigest("".join(lines).encode())

@@ -2,12 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 
-from google.protobuf.message import DecodeError
-from google.protobuf.struct_pb2 import Struct
-
-from peerd.api.envoy import discovery_pb2 as xds
 from peerd.model.record import Record
 from peerd.model.types import ADDRESS, FEDERATED_SERVICE, PEER_INFO, SEGMENT
+from peerd.protocol.envelope import Node, parse_delta_response
+from peerd.protocol.errors import MalformedMessageError
 from peerd.protocol.peer_subscription import Delivery, PeerSubscription, Phase, Settled
 from peerd.protocol.peer_wire import Hello, PeerProtocolError
 
@@ -62,11 +60,10 @@ class PeerSession:
             PeerProtocolError: not a response, of a type that was not asked for, or itself malformed.
         """
         self.received_bytes += len(message)
-        response = xds.DeltaDiscoveryResponse()
         try:
-            response.ParseFromString(message)
-        except DecodeError as error:
-            raise PeerProtocolError(f"not a DeltaDiscoveryResponse: {error}") from None
+            response = parse_delta_response(message)
+        except MalformedMessageError as error:
+            raise PeerProtocolError(str(error)) from None
         subscription = self._types.get(response.type_url)
         if subscription is None:
             raise PeerProtocolError(
@@ -74,7 +71,7 @@ class PeerSession:
             )
         if response.type_url != PEER_INFO and self._types[PEER_INFO].phase is not Phase.SYNCED:
             raise PeerProtocolError(f"{response.type_url} before PeerInfo: nobody has said who is talking")
-        self.epoch = response.system_version_info.partition("/")[0]
+        self.epoch = response.system_version.partition("/")[0]
         return subscription.read(response)
 
     def settle(self, delivery: Delivery, refused: Mapping[str, str]) -> Settled:
@@ -94,16 +91,13 @@ class PeerSession:
     def _count(self, requests: Iterable[bytes]) -> None:
         self.sent_bytes += sum(map(len, requests))
 
-    def _node(self) -> xds.Node:
-        metadata = Struct()
-        metadata.update(
-            {
-                "CLUSTER_ID": self._hello.cluster,
-                "NAMESPACE": self._namespace,
-                "NAME": self._hello.instance,
-                "ISTIO_VERSION": self._hello.software,
-            }
-        )
+    def _node(self) -> Node:
+        metadata = {
+            "CLUSTER_ID": self._hello.cluster,
+            "NAMESPACE": self._namespace,
+            "NAME": self._hello.instance,
+            "ISTIO_VERSION": self._hello.software,
+        }
         # The four parts of Envoy's node ids; no address, for nobody dials back.
         name = f"{self._hello.instance}.{self._namespace}"
-        return xds.Node(id=f"peerd~0.0.0.0~{name}~{self._hello.cluster}", metadata=metadata)
+        return Node(f"peerd~0.0.0.0~{name}~{self._hello.cluster}", self._hello.cluster, metadata)

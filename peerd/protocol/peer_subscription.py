@@ -7,16 +7,16 @@
 | DIFFERENCE | the version of every held name | the peer named what to remove |
 | SYNCED | | updates follow |
 
-OFFERED goes to DIFFERENCE when the peer wants versions. A DIFFERENCE whose digest does not come out right goes
-to FULL once; a FULL that does not is the peer's fault and ends the stream.
+OFFERED goes to DIFFERENCE when the peer wants versions. A DIFFERENCE whose digest does not come out right
+goes to FULL once; a FULL that does not is the peer's fault and ends the stream.
 """
 
 from collections.abc import Iterable, Mapping
 from enum import Enum
 
-from peerd.api.envoy import discovery_pb2 as xds
 from peerd.limits import PEER_VERSION_MAP_BYTES, hit
 from peerd.model.record import Record
+from peerd.protocol.envelope import DeltaResponse, Node, delta_request
 from peerd.protocol.peer_digest import digest
 from peerd.protocol.peer_wire import SYNC_NAME, PeerProtocolError, Sync, SyncState, decode_sync, offer
 
@@ -70,12 +70,12 @@ class PeerSubscription:
         self._refused: dict[str, str] = {}
         self._confirmed: set[str] = set()
 
-    def open(self, node: xds.Node | None = None) -> bytes:
+    def open(self, node: Node | None = None) -> bytes:
         """The first request of the type; the first one of the stream carries the node."""
         versions = offer(self._lineage, digest(self.held.items())) if self.phase is Phase.OFFERED else {}
         return self._subscribe(versions, node)
 
-    def read(self, response: xds.DeltaDiscoveryResponse) -> Delivery:
+    def read(self, response: DeltaResponse) -> Delivery:
         """Take a response of this type apart.
 
         Raises:
@@ -91,16 +91,16 @@ class PeerSubscription:
                 raise PeerProtocolError(f"{self.type_url}: {_short(resource.name)} twice in one response")
             seen.add(resource.name)
             if resource.name == SYNC_NAME:
-                sync = decode_sync(resource.resource.value)
+                sync = decode_sync(resource.payload)
             else:
-                puts.append(Put(resource.name, resource.version, resource.resource.value))
+                puts.append(Put(resource.name, resource.version, resource.payload))
         return Delivery(
             type_url=self.type_url,
             nonce=response.nonce,
             puts=tuple(puts),
-            removed=tuple(response.removed_resources),
+            removed=response.removed,
             sync=sync,
-            system_version=response.system_version_info,
+            system_version=response.system_version,
         )
 
     def settle(self, delivery: Delivery, refused: Mapping[str, str]) -> Settled:
@@ -163,19 +163,12 @@ class PeerSubscription:
         self._refused = {}
         return self._subscribe({})
 
-    def _subscribe(self, versions: Mapping[str, str], node: xds.Node | None = None) -> bytes:
-        return xds.DeltaDiscoveryRequest(
-            node=node,
-            type_url=self.type_url,
-            resource_names_subscribe=["*"],
-            initial_resource_versions=versions,
-        ).SerializeToString()
+    def _subscribe(self, versions: Mapping[str, str], node: Node | None = None) -> bytes:
+        return delta_request(self.type_url, subscribe=("*",), versions=versions, node=node)
 
     def _answer(self, nonce: str, refused: Mapping[str, str]) -> bytes:
-        request = xds.DeltaDiscoveryRequest(type_url=self.type_url, response_nonce=nonce)
-        if refused:
-            request.error_detail.message = reasons(refused.items())
-        return request.SerializeToString()
+        error = reasons(refused.items()) if refused else None
+        return delta_request(self.type_url, nonce=nonce, error=error)
 
 
 def reasons(refused: Iterable[tuple[str, str]]) -> str:

@@ -37,8 +37,13 @@ class Http2Server:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> str:
-        """Bind and serve; returns `host:port` as bound. Raises OSError, and TlsError for unusable material."""
-        context = server_context(self._tls) if self._tls is not None else None
+        """Bind and serve; returns `host:port` as bound.
+
+        Raises:
+            OSError: the address is not to be had.
+            TlsError: the TLS material cannot be used.
+        """
+        context = server_context(self._tls, self._refused) if self._tls is not None else None
         self._server = await asyncio.get_running_loop().create_server(
             self._protocol,
             self._host,
@@ -68,6 +73,10 @@ class Http2Server:
             except TimeoutError:
                 connection.abort()  # the far end does not read, so TLS cannot say goodbye
                 await connection.closed.wait()
+
+    @staticmethod
+    def _refused(reason: str) -> None:
+        log.warning("a client was refused: %s", reason)
 
     def _protocol(self) -> Http2Connection:
         connection = Http2Connection(

@@ -1,0 +1,158 @@
+"""One link per istio-remote Gateway, following their edits; and the clock that ages what they imported."""
+
+import asyncio
+import random
+import socket
+from collections.abc import Iterable
+
+import structlog
+
+from peerd.model.clock import Clock
+from peerd.model.federation import Freshness, RemotePeer
+from peerd.model.kube.meta import ObjectKey
+from peerd.peering.backoff import Backoff
+from peerd.peering.importer import Importer
+from peerd.peering.link import Connect, PeerLink, Resolve
+from peerd.peering.peers import PeerTable
+from peerd.protocol.peer_state import PeerEvent, PeerState
+from peerd.protocol.peer_wire import Hello
+
+log = structlog.get_logger(__name__)
+
+_AGE_EVERY = 1.0
+_AGEING = frozenset({PeerState.CONNECTING, PeerState.STALE, PeerState.REFUSED})
+
+
+class Dialer:
+    """Start with `start`, feed with `configure`, end with `close`."""
+
+    def __init__(
+        self,
+        *,
+        hello: Hello,
+        namespace: str,
+        connect: Connect,
+        importer: Importer,
+        table: PeerTable,
+        clock: Clock,
+        source: random.Random,
+        resolve: Resolve | None = None,
+    ) -> None:
+        self._hello = hello
+        self._namespace = namespace
+        self._connect = connect
+        self._resolve = resolve or resolve_host
+        self._importer = importer
+        self._table = table
+        self._clock = clock
+        self._random = source
+        self._remotes: dict[ObjectKey, RemotePeer] = {}
+        self._tasks: dict[ObjectKey, asyncio.Task[None]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self._ager: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to age imports; call within the running loop."""
+        self._ager = asyncio.ensure_future(self._age_for_ever())
+
+    def configure(self, changes: Iterable[tuple[ObjectKey, RemotePeer | None]]) -> None:
+        """Gateways put, edited or, with None, deleted. Live streams go on unless the edit concerns them."""
+        for key, remote in changes:
+            before = self._remotes.get(key)
+            if remote == before:
+                continue
+            self._importer.configure(key, remote, self._clock.time())
+            if remote is None:
+                self._remotes.pop(key, None)
+                self._stop(key)
+                self._table.drop(key)
+                continue
+            self._remotes[key] = remote
+            self._table.put(remote)
+            if before is not None and _dials(before) == _dials(remote):
+                continue
+            if before is not None:
+                self._stop(key)
+                self._table.fire(key, PeerEvent.CHANGED)
+            if remote.self_peer:
+                if self._table.state(key) is not PeerState.SELF:
+                    self._table.fire(key, PeerEvent.SELF)
+            else:
+                self._tasks[key] = asyncio.ensure_future(self._link(remote).run())
+                self._tasks[key].add_done_callback(_report)
+
+    async def close(self) -> None:
+        """End every link; what was imported stays as it is."""
+        tasks = [*self._tasks.values(), *self._ending]
+        if self._ager is not None:
+            tasks.append(self._ager)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    def _stop(self, key: ObjectKey) -> None:
+        task = self._tasks.pop(key, None)
+        if task is not None:
+            task.cancel()
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+
+    def _link(self, remote: RemotePeer) -> PeerLink:
+        return PeerLink(
+            remote,
+            hello=self._hello,
+            namespace=self._namespace,
+            connect=self._connect,
+            resolve=self._resolve,
+            importer=self._importer,
+            table=self._table,
+            clock=self._clock,
+            backoff=Backoff(self._random),
+        )
+
+    async def _age_for_ever(self) -> None:
+        while True:
+            now = self._clock.time()
+            for key in list(self._remotes):
+                self._age(key, now)
+            await asyncio.sleep(_AGE_EVERY)
+
+    def _age(self, key: ObjectKey, now: float) -> None:
+        before = self._importer.freshness(key)
+        after = self._importer.age(key, now)
+        state = self._table.state(key)
+        if state not in _AGEING or not self._importer.ever_heard(key):
+            return
+        if after is Freshness.EXPIRED and state is not PeerState.EXPIRED:
+            self._table.fire(key, PeerEvent.EXPIRED)
+        elif after is Freshness.STALE and state is PeerState.CONNECTING:
+            self._table.fire(key, PeerEvent.GREW_STALE)
+        if after is not before and after is not Freshness.FRESH:
+            log.warning("peer_aged", peer=str(key), freshness=after.value)
+
+
+def _dials(remote: RemotePeer) -> tuple[object, ...]:
+    """What of a Gateway a running link depends on."""
+    return (
+        remote.cluster,
+        remote.network,
+        remote.addresses,
+        remote.port,
+        remote.trust_domain,
+        remote.namespace,
+        remote.service_account,
+        remote.issuer,
+        remote.self_peer,
+    )
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("peer_link_failed", exc_info=error)
+
+
+async def resolve_host(host: str) -> list[str]:
+    """Addresses of *host* as the system resolves them now, each once. Raises OSError."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))

@@ -1,0 +1,373 @@
+"""What is held of every peer, and the changes that derivation sees of it.
+
+Attribution is by connection: whatever arrives on the stream of a Gateway is recorded under that Gateway's key
+(design: origin). Nothing here is ever exported, so nothing loops.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from peerd.encode.frame import DecodeError
+from peerd.encode.peering import PEER_INFO_NAME, decode_federated_service, decode_peer_info, decode_segment
+from peerd.model.changes import Change, ImportChange, PeerChange
+from peerd.model.federation import FederatedService, Freshness, PeerInfo, PeerView, RemotePeer
+from peerd.model.kube.meta import ObjectKey
+from peerd.model.record import Record
+from peerd.model.types import FEDERATED_SERVICE, PEER_INFO, SEGMENT
+from peerd.peering.quotas import Ledger
+from peerd.peering.staleness import freshness
+from peerd.peering.validation import LocalCluster, PeerRefusedError, check_info, fault, same_cluster
+from peerd.protocol.peer_session import Held
+from peerd.protocol.peer_subscription import Put
+
+_WORKLOADS_REFUSED = "workloads of a flat network are not imported by this version"
+
+
+class Stored(Record, frozen=True):
+    """A resource as it came, for the state directory. `peer` is the Gateway's key."""
+
+    peer: ObjectKey
+    type_url: str
+    name: str
+    version: str
+    payload: bytes
+
+
+class StoredPeer(Record, frozen=True):
+    """Everything kept of one peer."""
+
+    peer: ObjectKey
+    last_heartbeat: float
+    resources: tuple[Stored, ...] = ()
+
+
+class Keeper:
+    """Where imports are kept over restarts (persistence.py); this one keeps nothing."""
+
+    def put(self, stored: Stored) -> None:
+        """A resource was accepted."""
+
+    def delete(self, peer: ObjectKey, type_url: str, name: str) -> None:
+        """A resource is gone."""
+
+    def heartbeat(self, peer: ObjectKey, at: float) -> None:
+        """The peer was alive *at* this wall-clock second."""
+
+    def forget(self, peer: ObjectKey) -> None:
+        """The Gateway is gone and everything with it."""
+
+
+@dataclass(slots=True)
+class _Peer:
+    remote: RemotePeer
+    last_heartbeat: float = 0.0
+    freshness: Freshness = Freshness.STALE
+    info: PeerInfo | None = None
+    synced: bool = False
+    services: dict[str, FederatedService] = field(default_factory=dict)
+    versions: dict[str, dict[str, str]] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    ledger: Ledger = field(default_factory=Ledger)
+
+
+class ImportCounts(Record, frozen=True):
+    """What is held of a peer: services, their bytes on the wire, and refused resources with reasons."""
+
+    services: int = 0
+    bytes: int = 0
+    refused: tuple[tuple[str, str], ...] = ()
+    synced: bool = False
+    last_heartbeat: float = 0.0
+    freshness: Freshness = Freshness.STALE
+    info: PeerInfo | None = None
+
+
+class Importer:
+    """Holds imports; `emit` is given each batch of changes, in order, and must not fail."""
+
+    def __init__(
+        self,
+        local: LocalCluster,
+        emit: Callable[[Sequence[Change]], None],
+        keeper: Keeper | None = None,
+    ) -> None:
+        self._local = local
+        self._emit = emit
+        self._keeper = keeper or Keeper()
+        self._peers: dict[ObjectKey, _Peer] = {}
+        self._restored: dict[ObjectKey, StoredPeer] = {}
+
+    def restore(self, stored: Iterable[StoredPeer]) -> None:
+        """Before anything else: what the last process kept. It enters when its Gateway is configured."""
+        self._restored = {each.peer: each for each in stored}
+
+    def restored_changes(self, now: float) -> list[Change]:
+        """What was restored, as changes for the first derivation (decision D13), before Gateways are known.
+
+        Expiry is its Gateway's word, so nothing expires here; a peer whose Gateway turns out to be gone is
+        withdrawn by `settle_restored`.
+        """
+        changes: list[Change] = []
+        for stored in self._restored.values():
+            changes += _as_changes(stored, freshness(stored.last_heartbeat, now, 0))
+        return changes
+
+    def settle_restored(self) -> None:
+        """Every Gateway of the first derivation has been configured: what is left has no Gateway any more."""
+        changes: list[Change] = []
+        for key, stored in self._restored.items():
+            self._keeper.forget(key)
+            changes += [
+                ImportChange(key, r.name, None) for r in stored.resources if r.type_url == FEDERATED_SERVICE
+            ]
+            changes.append(PeerChange(key, None))
+        self._restored.clear()
+        self._send(changes)
+
+    def configure(self, key: ObjectKey, remote: RemotePeer | None, now: float) -> None:
+        """A Gateway was put, edited, or with None deleted; *now* is the wall clock."""
+        if remote is None:
+            self._unlink(key)
+            return
+        peer = self._peers.get(key)
+        if peer is None:
+            peer = self._peers[key] = _Peer(remote)
+            stored = self._restored.pop(key, None)
+            if stored is not None:
+                self._adopt(peer, stored)
+            peer.freshness = freshness(peer.last_heartbeat, now, remote.expire_after)
+            changes = [ImportChange(key, name, service) for name, service in peer.services.items()]
+            self._send([self._view(peer), *changes])
+            if peer.freshness is Freshness.EXPIRED:
+                self._withdraw(peer)
+        else:
+            peer.remote = remote
+            self.age(key, now)
+
+    def held(self, key: ObjectKey) -> Held:
+        """What a new connection may offer to resume from."""
+        peer = self._peers[key]
+        lineage = peer.info.lineage if peer.info is not None else ""
+        return Held(lineage, {type_url: dict(names) for type_url, names in peer.versions.items()})
+
+    def take(self, key: ObjectKey, type_url: str, puts: Sequence[Put]) -> dict[str, str]:
+        """Judge and record resources; returns the refused ones with reasons.
+
+        Raises:
+            PeerRefusedError, PeerIsSelfError: PeerInfo says that this peer is not wanted here.
+        """
+        peer = self._peers[key]
+        if type_url == FEDERATED_SERVICE:
+            return self._take_services(peer, puts)
+        refused: dict[str, str] = {}
+        for put in puts:
+            try:
+                self._take_other(peer, type_url, put)
+            except DecodeError as error:
+                refused[put.name] = peer.refused[put.name] = str(error)
+            else:
+                self._accept(peer, type_url, put)
+        return refused
+
+    def remove(self, key: ObjectKey, type_url: str, names: Iterable[str]) -> None:
+        """The peer removed names, or a completed sync did not confirm them."""
+        peer = self._peers[key]
+        changes: list[Change] = []
+        for name in names:
+            if peer.versions.get(type_url, {}).pop(name, None) is not None:
+                self._keeper.delete(key, type_url, name)
+            peer.refused.pop(name, None)
+            if type_url == FEDERATED_SERVICE:
+                peer.ledger.remove(name)
+                if peer.services.pop(name, None) is not None:
+                    changes.append(ImportChange(key, name, None))
+        self._send(changes)
+
+    def check_standing(self, key: ObjectKey) -> None:
+        """After PeerInfo was confirmed, resumed or new: what is held against the Gateway as it is now.
+
+        Raises:
+            PeerRefusedError, PeerIsSelfError: as `check_info`; also where the peer sent no PeerInfo.
+        """
+        peer = self._peers[key]
+        if peer.info is None:
+            raise PeerRefusedError("the peer's PeerInfo is empty or was refused")
+        check_info(peer.remote, peer.info, self._local)
+
+    def synced(self, key: ObjectKey) -> None:
+        """Every type is in sync."""
+        self._peers[key].synced = True
+
+    def unsynced(self) -> tuple[ObjectKey, ...]:
+        """Configured peers that have neither synced since the start nor expired (decision D13)."""
+        return tuple(
+            key
+            for key, peer in self._peers.items()
+            if not peer.synced and not peer.remote.self_peer and peer.freshness is not Freshness.EXPIRED
+        )
+
+    def heartbeat(self, key: ObjectKey, now: float) -> None:
+        """The peer is alive at wall-clock *now*."""
+        peer = self._peers[key]
+        peer.last_heartbeat = now
+        self._keeper.heartbeat(key, now)
+        self._set_freshness(peer, Freshness.FRESH)
+
+    def age(self, key: ObjectKey, now: float) -> Freshness:
+        """Bring freshness up to wall-clock *now*; expiry withdraws what was imported."""
+        peer = self._peers[key]
+        # A peer that was never heard has nothing to withdraw: it stays as it is until it speaks.
+        self._set_freshness(peer, freshness(peer.last_heartbeat, now, peer.remote.expire_after))
+        return peer.freshness
+
+    def freshness(self, key: ObjectKey) -> Freshness:
+        """How fresh the peer's word is, as derivation was last told."""
+        return self._peers[key].freshness
+
+    def ever_heard(self, key: ObjectKey) -> bool:
+        """Whether a heartbeat was ever answered, in this process or before."""
+        return self._peers[key].last_heartbeat > 0
+
+    def counts(self, key: ObjectKey) -> ImportCounts:
+        """What is held of a peer."""
+        peer = self._peers[key]
+        return ImportCounts(
+            services=len(peer.services),
+            bytes=peer.ledger.bytes,
+            refused=tuple(sorted(peer.refused.items())),
+            synced=peer.synced,
+            last_heartbeat=peer.last_heartbeat,
+            freshness=peer.freshness,
+            info=peer.info,
+        )
+
+    def _take_services(self, peer: _Peer, puts: Sequence[Put]) -> dict[str, str]:
+        refused: dict[str, str] = {}
+        changes: list[Change] = []
+        info = peer.info
+        if info is None:
+            raise PeerRefusedError("services came before a PeerInfo that could be accepted")
+        for put in puts:
+            try:
+                service = decode_federated_service(put.payload)
+                reason = fault(put.name, service, info, self._local) or peer.ledger.refusal(
+                    put.name, len(put.payload)
+                )
+            except DecodeError as error:
+                reason = str(error)
+            if reason:
+                refused[put.name] = peer.refused[put.name] = reason
+                continue
+            self._accept(peer, FEDERATED_SERVICE, put)
+            if peer.services.get(put.name) != service:
+                peer.services[put.name] = service
+                changes.append(ImportChange(peer.remote.key, put.name, service))
+        self._send(changes)
+        return refused
+
+    def _take_other(self, peer: _Peer, type_url: str, put: Put) -> None:
+        if type_url == PEER_INFO:
+            self._take_info(peer, put)
+        elif type_url == SEGMENT:
+            _check_segment(put, peer.info)
+        else:
+            raise DecodeError(_WORKLOADS_REFUSED)
+
+    def _take_info(self, peer: _Peer, put: Put) -> None:
+        if put.name != PEER_INFO_NAME:
+            raise DecodeError(f"PeerInfo has one resource, {PEER_INFO_NAME!r}")
+        info = decode_peer_info(put.payload)
+        check_info(peer.remote, info, self._local)
+        if peer.synced and peer.info is not None and not same_cluster(peer.info, info):
+            # The next connection starts over with it as with a peer never seen.
+            peer.synced = False
+            peer.versions.get(PEER_INFO, {}).clear()
+            raise PeerRefusedError(
+                f"the peer became another cluster: {_who(peer.info)} is now {_who(info)}; starting over"
+            )
+        if peer.info != info:
+            peer.info = info
+            self._send([self._view(peer)])
+
+    def _accept(self, peer: _Peer, type_url: str, put: Put) -> None:
+        peer.refused.pop(put.name, None)
+        peer.versions.setdefault(type_url, {})[put.name] = put.version
+        self._keeper.put(Stored(peer.remote.key, type_url, put.name, put.version, put.payload))
+
+    def _adopt(self, peer: _Peer, stored: StoredPeer) -> None:
+        peer.last_heartbeat = stored.last_heartbeat
+        for resource in stored.resources:
+            try:
+                if resource.type_url == PEER_INFO:
+                    peer.info = decode_peer_info(resource.payload)
+                elif resource.type_url == FEDERATED_SERVICE:
+                    peer.services[resource.name] = decode_federated_service(resource.payload)
+                    peer.ledger.enter(resource.name, len(resource.payload))
+            except DecodeError:
+                continue  # written by a version that understood more: the peer sends it again
+            peer.versions.setdefault(resource.type_url, {})[resource.name] = resource.version
+
+    def _unlink(self, key: ObjectKey) -> None:
+        peer = self._peers.pop(key, None)
+        self._keeper.forget(key)
+        if peer is not None:
+            self._send([*(ImportChange(key, name, None) for name in peer.services), PeerChange(key, None)])
+
+    def _set_freshness(self, peer: _Peer, now: Freshness) -> None:
+        if peer.freshness is now:
+            return
+        peer.freshness = now
+        self._send([self._view(peer)])
+        if now is Freshness.EXPIRED:
+            self._withdraw(peer)
+
+    def _withdraw(self, peer: _Peer) -> None:
+        key = peer.remote.key
+        changes = [ImportChange(key, name, None) for name in peer.services]
+        for type_url, names in peer.versions.items():
+            for name in names:
+                self._keeper.delete(key, type_url, name)
+        peer.services.clear()
+        peer.versions.clear()
+        peer.refused.clear()
+        peer.ledger = Ledger()
+        peer.synced = False
+        self._send(changes)
+
+    def _view(self, peer: _Peer) -> PeerChange:
+        key = peer.remote.key
+        return PeerChange(key, PeerView(key, peer.info, peer.freshness))
+
+    def _send(self, changes: Sequence[Change]) -> None:
+        if changes:
+            self._emit(changes)
+
+
+def _check_segment(put: Put, info: PeerInfo | None) -> None:
+    segment = decode_segment(put.payload)
+    if info is not None and (segment.name, segment.domain) != (
+        info.segment or "default",
+        info.segment_domain,
+    ):
+        raise DecodeError(
+            f"segment {segment.name!r} with domain {segment.domain!r} is not the one PeerInfo names"
+        )
+
+
+def _as_changes(stored: StoredPeer, how: Freshness) -> list[Change]:
+    info: PeerInfo | None = None
+    changes: list[Change] = []
+    for resource in stored.resources:
+        try:
+            if resource.type_url == PEER_INFO:
+                info = decode_peer_info(resource.payload)
+            elif resource.type_url == FEDERATED_SERVICE:
+                service = decode_federated_service(resource.payload)
+                changes.append(ImportChange(stored.peer, resource.name, service))
+        except DecodeError:
+            continue
+    return [PeerChange(stored.peer, PeerView(stored.peer, info, how)), *changes]
+
+
+def _who(info: PeerInfo) -> str:
+    return f"{info.cluster}/{info.network or '(no network)'}/{info.trust_domain} (lineage {info.lineage})"
