@@ -149,6 +149,21 @@ NEW_STREAMS_PER_S = Limit(
     "a TLS handshake and a resume cost about 2 ms; clients back off on RESOURCE_EXHAUSTED",
 )
 STREAMS = Limit("streams", 20_000, "streams", "about 100 KiB each with TLS; more clients mean more replicas")
+HTTP_CONNECTIONS = Limit(
+    "http_connections",
+    64,
+    "connections",
+    "probes, scrapes and debug views: a handful at once; more is an attack",
+)
+HTTP_HEADER_BYTES = Limit(
+    "http_header_bytes",
+    16 * 1024,
+    "bytes",
+    "a bearer token of 8 KiB and room; the port is open to the cluster",
+)
+HTTP_SECONDS = Limit(
+    "http_seconds", 10, "s", "a request head or an answer that takes longer holds a connection for nothing"
+)
 
 LIMITS: tuple[Limit, ...] = (
     MERGE_WINDOW_MS,
@@ -178,6 +193,9 @@ LIMITS: tuple[Limit, ...] = (
     FIRST_ANSWERS_WAITING,
     NEW_STREAMS_PER_S,
     STREAMS,
+    HTTP_CONNECTIONS,
+    HTTP_HEADER_BYTES,
+    HTTP_SECONDS,
 )
 
 _hits: Counter[str] = Counter()

@@ -9,7 +9,7 @@ from peerd import __version__
 _COMMANDS = {
     "serve": ("peerd.cli.serve", "serve", "Run the control plane of one cluster."),
     "demo": ("peerd.cli.demo.command", "demo", "Run two whole clusters on this machine and watch them peer."),
-    "certs": ("peerd.cli.certs", "certs", "Make and inspect roots, intermediates and tokens."),
+    "certs": ("peerd.cli.certs", "certs", "Make, show, check and rotate the CAs of clusters, offline."),
 }
 
 
@@ -41,8 +41,9 @@ def main() -> None:
     Try it on this machine:
       peerd demo
     Run one cluster from a directory of manifests:
-      peerd certs init --dir ./ca --cluster-id east
-      peerd serve --source dir:./manifests --ca-dir ./ca --state-dir ./state --cluster-id east
+      peerd certs root --dir ./certs
+      peerd certs cluster east --root ./certs --dir ./certs
+      peerd serve --source dir:./manifests --cluster-id east --ca-dir ./certs/east --state-dir ./state
     """
 
 

@@ -12,11 +12,12 @@ from peerd.model.config import ConfigError
 EXAMPLE = """
     \b
     Example, one cluster from a directory of manifests:
-      peerd certs init --dir ./ca --cluster-id east
-      peerd serve --source dir:./manifests --cluster-id east --ca-dir ./ca --state-dir ./state
+      peerd certs root --dir ./certs
+      peerd certs cluster east --root ./certs --dir ./certs
+      peerd serve --source dir:./manifests --cluster-id east --ca-dir ./certs/east --state-dir ./state
     With a ztunnel's token keys, and a network for manifests without the label:
-      peerd serve --source dir:./manifests --cluster-id east --ca-dir ./ca --state-dir ./state \\
-        --jwks-file ./jwks.json --network east-net
+      peerd serve --source dir:./manifests --cluster-id east --ca-dir ./certs/east \\
+        --state-dir ./state --jwks-file ./jwks.json --network east-net
 """
 
 

@@ -1,0 +1,57 @@
+"""The one picture of a running peerd that health, metrics and debug endpoints are drawn from."""
+
+from peerd.model.diagnostic import Diagnostic
+from peerd.model.record import Record
+from peerd.peering.peers import PeerSnapshot
+
+
+class TypeView(Record, frozen=True):
+    """One subscription of a stream. Nonces are empty before the first; times are Unix seconds, 0 = never."""
+
+    type_url: str
+    sent: str = ""
+    acked: str = ""
+    sent_at: float = 0.0
+    error: str = ""
+
+
+class StreamView(Record, frozen=True):
+    """One stream of a client: who it says it is, who it proved to be, since when, what it follows.
+
+    `kind` is that of the caller (peerd.model.caller); `proxy` is `<pod>.<namespace>` of the node id.
+    """
+
+    connection: str
+    proxy: str
+    kind: str
+    identity: str
+    address: str
+    connected_at: float
+    cluster: str = ""
+    version: str = ""
+    types: tuple[TypeView, ...] = ()
+
+
+class Snapshot(Record, frozen=True):
+    """Everything at one moment. `not_ready` is why `/ready` says 503, empty once it says 200.
+
+    `resources` counts what is served by type URL; `pushes` and `rejects` count responses sent and refused by
+    type URL since the start; `started_at` and `taken_at` are Unix seconds.
+    """
+
+    cluster: str
+    network: str
+    trust_domain: str
+    lineage: str
+    instance: str
+    revision: int
+    started_at: float
+    taken_at: float
+    not_ready: str = ""
+    streams: tuple[StreamView, ...] = ()
+    peers: tuple[PeerSnapshot, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
+    resources: dict[str, int] = {}
+    pushes: dict[str, int] = {}
+    rejects: dict[str, int] = {}
+    certificates_issued: int = 0
