@@ -16,7 +16,7 @@ _LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True, slots=True)
 class OwnCertificate:
-    """A leaf with its intermediates, its key, both PEM; when it ends and when to replace it, in Unix seconds."""
+    """A leaf with its intermediates, and its key, in PEM; its end and when to replace it in Unix seconds."""
 
     certificate_chain: bytes
     private_key: bytes = field(repr=False)

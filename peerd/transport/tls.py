@@ -8,7 +8,7 @@ control planes: identity is the URI SAN, and who may be meant by it is the calle
 import os
 import ssl
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -65,21 +65,38 @@ class FixedTls:
         return self.material
 
 
-def server_context(source: TlsSource) -> ssl.SSLContext:
+def server_context(source: TlsSource, refused: Callable[[str], None]) -> ssl.SSLContext:
     """A server context that demands a client certificate and follows *source* without a restart.
 
     TLS 1.3, ALPN h2, no session tickets: a resumed session would skip the verification that a rotation is
-    meant to change. Raises TlsError where the present material cannot be loaded; later faulty material is
-    ignored as long as the last good one stands.
+    meant to change. Each far end that fails the handshake is told to *refused* with the reason: event loops
+    keep it to themselves. Later faulty material is told there too, while the last good one stands.
+
+    Raises:
+        TlsError: the present material cannot be loaded.
     """
-    following = _Following(source)
+    following = _Following(source, refused)
     outer = following.context()
+
+    class Watched(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            try:
+                super().do_handshake()
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                raise
+            except ssl.SSLCertVerificationError as error:
+                refused(f"the far end's certificate is refused: {error.verify_message}")
+                raise
+            except ssl.SSLError as error:
+                refused(f"TLS handshake failed: {error.reason or error}")
+                raise
 
     def choose(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
         # Called for every ClientHello, with a server name or without one.
         connection.context = following.context()
 
     outer.sni_callback = choose
+    outer.sslobject_class = Watched
     return outer
 
 
@@ -132,8 +149,9 @@ def public_key_sha256(certificate: x509.Certificate) -> str:
 class _Following:
     """The context of the newest material that could be loaded."""
 
-    def __init__(self, source: TlsSource) -> None:
+    def __init__(self, source: TlsSource, refused: Callable[[str], None]) -> None:
         self._source = source
+        self._refused = refused
         self._material: TlsMaterial | None = None
         self._context: ssl.SSLContext | None = None
 
@@ -145,9 +163,10 @@ class _Following:
             context.num_tickets = 0
             try:
                 _load(context, material)
-            except TlsError:
+            except TlsError as error:
                 if self._context is None:
                     raise
+                self._refused(f"the last good certificate stays: {error}")
                 context = self._context
             self._context, self._material = context, material
         return self._context
@@ -159,11 +178,19 @@ def _load(context: ssl.SSLContext, material: TlsMaterial) -> None:
     # Everything in root-cert.pem is an anchor, as it is for ztunnel, self-signed or not.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     try:
-        context.load_verify_locations(cadata=material.all_roots().decode("ascii"))
+        # As DER: of a PEM text OpenSSL takes what it can read and leaves the rest out silently.
+        context.load_verify_locations(cadata=b"".join(_roots_der(material.all_roots())))
         with _as_file(material.certificate_chain + b"\n" + material.private_key) as path:
             context.load_cert_chain(path)
     except (ssl.SSLError, ValueError, OSError) as error:
         raise TlsError(f"certificate, key or roots cannot be loaded: {error}") from error
+
+
+def _roots_der(pem: bytes) -> list[bytes]:
+    found = x509.load_pem_x509_certificates(pem)
+    if len(found) != pem.count(b"-----BEGIN "):
+        raise ValueError("a root is cut short or no certificate")
+    return [each.public_bytes(Encoding.DER) for each in found]
 
 
 @contextmanager
