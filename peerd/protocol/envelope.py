@@ -28,7 +28,7 @@ class Node(Record, frozen=True):
 class DeltaRequest(Record, frozen=True):
     """A DeltaDiscoveryRequest.
 
-    `versions` are the entries of `initial_resource_versions` as they stand on the wire. `error` is the text of
+    `versions` are the entries of `initial_resource_versions` as on the wire. `error` is the text of
     `error_detail`, None where it is absent: its presence alone makes a NACK (wire-contract §1.4).
     """
 

@@ -1,4 +1,4 @@
-"""How a delta stream fails. Each error says which status ends the stream (github.com/grpc/grpc: statuscodes)."""
+"""How a delta stream fails. Each error says which gRPC status ends the stream."""
 
 
 class ProtocolError(Exception):

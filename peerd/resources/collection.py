@@ -9,7 +9,7 @@ from peerd.model.frame import Frame
 from peerd.model.record import Record
 from peerd.model.resource import Resource
 from peerd.model.wire import map_entry, read_map_entry
-from peerd.resources.changelog import ChangeLog, Tick
+from peerd.resources.changelog import ChangeLog, Span, Tick
 from peerd.resources.frames import FrameWriter, with_aliases
 
 
@@ -22,10 +22,11 @@ class Published(Record, frozen=True):
 
 
 class Difference(Record, frozen=True):
-    """What a client lacks, and names it holds that do not exist."""
+    """What a client lacks, names it holds that do not exist, and those it holds in another version."""
 
     puts: tuple[str, ...]
     removals: tuple[str, ...]
+    differing: tuple[str, ...] = ()
 
 
 class MalformedVersionsError(ValueError):
@@ -166,13 +167,18 @@ class Collection:
         """
         key = ("removals", since, until)
         if key not in self._frames:
-            gone = [
-                name
-                for name in self.log.span(since, until).removals
-                if (self.log.removed_at(name) or until + 1) <= until
-            ]
+            gone = self.gone(since, until)
             self._frames[key] = self._writer.write(f"{since}-{until}-r", until, (), gone) if gone else ()
         return self._frames[key]
+
+    def gone(self, since: int, until: int) -> tuple[str, ...]:
+        """The names that `removals` holds. Raises BehindHorizonError likewise."""
+        log = self.log
+        return tuple(n for n in log.span(since, until).removals if (log.removed_at(n) or until + 1) <= until)
+
+    def net(self, since: int) -> Span:
+        """The net change after *since*. Raises BehindHorizonError likewise."""
+        return self.log.span(since, self.revision)
 
     def answer(
         self, span: str, puts: Iterable[str], removals: Iterable[str], *, aliases: bool = False
@@ -181,6 +187,10 @@ class Collection:
         found = [resource for name in puts if (resource := self._current.get(name)) is not None]
         frames = [with_aliases(r) if aliases else r.frame for r in found]
         return self._writer.write(f"{span}-{self.revision}", self.revision, frames, removals)
+
+    def notice(self, span: str, frames: Iterable[bytes]) -> tuple[Frame, ...]:
+        """A response of one stream's own with resource frames that are not kept here."""
+        return self._writer.write(f"{span}-{self.revision}", self.revision, frames, ())
 
     def difference(self, held: set[bytes]) -> Difference:
         """Compare the map entries a client *held* with what is published.
@@ -193,7 +203,7 @@ class Collection:
         if not unknown and len(held) == len(entries):
             return Difference((), ())
         lacking = dict.fromkeys(entries[entry] for entry in entries.keys() - held)
-        removals = []
+        removals, differing = [], []
         for entry in unknown:
             try:
                 name, version = read_map_entry(entry)
@@ -206,7 +216,9 @@ class Collection:
                 removals.append(name)
             elif version == resource.version:  # the same entry, encoded another way
                 lacking.pop(name, None)
-        return Difference(tuple(sorted(lacking)), tuple(sorted(removals)))
+            else:
+                differing.append(name)
+        return Difference(tuple(sorted(lacking)), tuple(sorted(removals)), tuple(sorted(differing)))
 
     def digest(self) -> str:
         """A digest over sorted names and versions, equal on every replica with the same content (D18)."""

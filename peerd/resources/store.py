@@ -115,7 +115,7 @@ class ResourceStore:
         return self._head
 
     def close_window(self) -> Mapping[str, tuple[Published, ...]]:
-        """Publish what was committed; returns what truly changed, by type: nothing where no window is open."""
+        """Publish what was committed; returns what truly changed, by type: nothing where none is open."""
         if not self.open:
             return {}
         self._published = self._head

@@ -1,0 +1,50 @@
+"""How one type is served: what a service says of its types, so that the machine knows none of them."""
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Protocol
+
+from peerd.model.record import Record
+from peerd.protocol.envelope import Node
+
+
+class Offer(Enum):
+    """What a first request's versions turn out to be."""
+
+    NONE = "none"  # versions, or nothing: the ordinary resume
+    EQUAL = "equal"  # a digest, and it is ours: nothing needs to move
+    WANTED = "wanted"  # a digest, and it is not ours: the versions are wanted
+
+
+class Resume(Protocol):
+    """Resume by digest (decision D18), where a service has it."""
+
+    def judge(self, type_url: str, versions: tuple[bytes, ...]) -> Offer:
+        """What *versions*, entries of `initial_resource_versions`, are."""
+        ...
+
+    def notice(self, type_url: str, offer: Offer) -> bytes:
+        """The resource frame that closes a first answer, or, for WANTED, is the whole of it."""
+        ...
+
+
+class TypeRules(Record, frozen=True):
+    """How one type is served.
+
+    `waits_for_ack`: at most one wildcard response is outstanding; what changes meanwhile is merged into the
+    next. `puts_after`: a type whose resources of the same revision go first; where the client has not asked
+    for it `patience` seconds after asking for this one, it is not waited for. `removals_after`: removals go
+    in responses of their own, once the client has ACKed the revision of that type which caused them (both:
+    decision D8). `own_groups`: groups that a client without the wildcard follows by itself (decision D12).
+    `member_groups`: groups that a client which holds a name follows with it. `withheld` says which names a
+    resuming client is told nothing about for now (decision D13). `resume` is the digest hook of peers.
+    """
+
+    waits_for_ack: bool = True
+    puts_after: str = ""
+    removals_after: str = ""
+    patience: float = 1.0
+    own_groups: Callable[[Node], tuple[str, ...]] | None = None
+    member_groups: Callable[[str], tuple[str, ...]] | None = None
+    withheld: Callable[[str, str], bool] | None = None
+    resume: Resume | None = None

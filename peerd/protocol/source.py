@@ -1,0 +1,112 @@
+"""What a delta server needs from where resources are kept; `peerd/resources` gives it."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from peerd.model.frame import Frame
+from peerd.model.resource import Resource
+
+
+class Difference(Protocol):
+    """What a client lacks, and what it holds that does not exist."""
+
+    @property
+    def puts(self) -> tuple[str, ...]:
+        """Names to send."""
+        ...
+
+    @property
+    def removals(self) -> tuple[str, ...]:
+        """Names to remove."""
+        ...
+
+
+class Comparison(Difference, Protocol):
+    """What came of comparing a client's versions."""
+
+    @property
+    def differing(self) -> tuple[str, ...]:
+        """Those of `puts` that the client holds in another version."""
+        ...
+
+
+class Horizon(Protocol):
+    """How far back changes are known."""
+
+    @property
+    def horizon(self) -> int:
+        """A cursor before this revision cannot be served."""
+        ...
+
+
+class TypeSource(Protocol):
+    """The published resources of one type."""
+
+    @property
+    def revision(self) -> int:
+        """The last closed window."""
+        ...
+
+    @property
+    def log(self) -> Horizon:
+        """The change log."""
+        ...
+
+    def get(self, name: str) -> Resource | None:
+        """A resource."""
+        ...
+
+    def resolve(self, key: str) -> tuple[str, ...]:
+        """Canonical names behind a name or alias."""
+        ...
+
+    def members(self, group: str) -> tuple[str, ...]:
+        """Names in a group."""
+        ...
+
+    def snapshot(self) -> tuple[Frame, ...]:
+        """Everything."""
+        ...
+
+    def changes(self, since: int, *, removals: bool = True) -> tuple[Frame, ...]:
+        """What changed after *since*; empty where nothing did."""
+        ...
+
+    def removals(self, since: int, until: int) -> tuple[Frame, ...]:
+        """What was removed in (since, until] and not touched later."""
+        ...
+
+    def answer(
+        self, span: str, puts: Iterable[str], removals: Iterable[str], *, aliases: bool = False
+    ) -> tuple[Frame, ...]:
+        """A response of one stream's own."""
+        ...
+
+    def notice(self, span: str, frames: Iterable[bytes]) -> tuple[Frame, ...]:
+        """A response of one stream's own with resource frames that are not in the store."""
+        ...
+
+    def net(self, since: int) -> Difference:
+        """The names that changed after *since*."""
+        ...
+
+    def gone(self, since: int, until: int) -> tuple[str, ...]:
+        """The names in `removals`."""
+        ...
+
+    def difference(self, held: set[bytes]) -> Comparison:
+        """Compare a client's map entries; raises ValueError for malformed ones."""
+        ...
+
+
+class Source(Protocol):
+    """All types, and the revision they share."""
+
+    @property
+    def revision(self) -> int:
+        """The last closed window."""
+        ...
+
+    def collection(self, type_url: str) -> TypeSource:
+        """One type; raises KeyError where it is not held."""
+        ...

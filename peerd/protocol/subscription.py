@@ -1,0 +1,225 @@
+"""One type of one client: where it is, what it was sent, what it said of it."""
+
+from collections import deque
+from collections.abc import Iterator
+from enum import Enum
+
+from peerd.limits import REJECTIONS_PER_STREAM, hit
+from peerd.model.frame import Frame
+from peerd.model.record import Record
+from peerd.protocol.errors import UnexpectedRequestError
+from peerd.protocol.rules import Offer, TypeRules
+from peerd.protocol.source import TypeSource
+
+
+class State(Enum):
+    """Where a subscription is."""
+
+    NEW = "new"  # nothing was asked yet
+    COMPARING = "comparing"  # the client's versions are being compared
+    DUE = "due"  # a first answer is owed: of the wildcard, or to a client that begins without it
+    ASKING = "asking"  # a request for the versions behind a digest is owed
+    ASKED = "asked"  # the client was asked for its versions
+    LIVE = "live"  # answered; changes follow
+
+
+class Event(Enum):
+    """What moves a subscription."""
+
+    PLAIN = "plain"  # a beginning that names no versions
+    VERSIONS = "versions"  # a beginning with versions
+    EQUAL = "equal"  # a beginning whose digest is ours
+    WANTED = "wanted"  # a beginning whose digest is not ours
+    COMPARED = "compared"  # the comparison is done
+    ANSWERED = "answered"  # what was owed is on its way
+
+
+_BEGINNINGS = {
+    Event.PLAIN: State.DUE,
+    Event.VERSIONS: State.COMPARING,
+    Event.EQUAL: State.DUE,
+    Event.WANTED: State.ASKING,
+}
+# Every transition there is. A client may begin again (subscribe to `*` anew) whenever it likes.
+TRANSITIONS: dict[tuple[State, Event], State] = {
+    **{(state, event): then for state in State for event, then in _BEGINNINGS.items()},
+    (State.COMPARING, Event.COMPARED): State.DUE,
+    (State.DUE, Event.ANSWERED): State.LIVE,
+    (State.ASKING, Event.ANSWERED): State.ASKED,
+}
+
+
+class Outstanding(Record, frozen=True):
+    """A response that was not answered: where the client was before it; None while it is being written."""
+
+    base: int
+    written: float | None
+
+
+class Rejection(Record, frozen=True):
+    """A resource the client refused, in which version ("" for none that can be told), and why."""
+
+    version: str
+    reason: str
+
+
+class TypeStatus(Record, frozen=True):
+    """What status pages show of a subscription; moments are monotonic seconds, nonces empty where none."""
+
+    type_url: str
+    wildcard: bool
+    sent: str
+    sent_at: float | None
+    acked: str
+    acked_at: float | None
+    error: str
+    error_at: float | None
+    rejections: tuple[tuple[str, str], ...]
+    outstanding: int
+
+
+class Subscription:
+    """State of one type; `server.py` drives it."""
+
+    def __init__(self, type_url: str, rules: TypeRules, source: TypeSource, now: float) -> None:
+        self.type_url = type_url
+        self.rules = rules
+        self.source = source
+        self.asked_at = now
+        self.state = State.NEW
+        self.wildcard = False
+        self.base = 0  # where the client was before the answer that `queue` is of
+        self.cursor = 0  # what the client has, once it applied all that was sent
+        self.removed = 0  # the same for removals, where they go by themselves
+        self.answers = 0  # makes nonces of this stream's own answers unique
+        self.queue: deque[Frame] = deque()
+        self.outstanding: dict[str, Outstanding] = {}
+        self.rejections: dict[str, Rejection] = {}
+        self._accepted = 0
+        # A first answer in the making.
+        self.versions: tuple[bytes, ...] = ()
+        self.puts: tuple[str, ...] = ()
+        self.removals: tuple[str, ...] = ()
+        self.resumed = False  # the client held something; `compared` says at which revision it was compared
+        self.compared = 0
+        self.offer = Offer.NONE
+        self.late: tuple[str, ...] = ()  # removals of a resume that wait for another type's ACK
+        self.withheld: dict[str, str] = {}  # name -> version when it was withheld, "" for a removal
+        # Single names.
+        self.keys: dict[str, None] = {}  # to be answered, in the order they were asked
+        self.subscribed: set[str] = set()
+        self.tokens: set[str] = set()
+        self.held: dict[str, str] = {}
+        self.dirty: set[str] = set()
+        self._sent = self._acked = self._error = ""
+        self._sent_at: float | None = None
+        self._acked_at: float | None = None
+        self._error_at: float | None = None
+
+    def move(self, event: Event) -> None:
+        """Take a transition.
+
+        Raises:
+            UnexpectedRequestError: the table has none.
+        """
+        try:
+            self.state = TRANSITIONS[self.state, event]
+        except KeyError:
+            raise UnexpectedRequestError(f"{self.type_url}: {event.value} while {self.state.value}") from None
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is outstanding and nothing is being sent."""
+        return not self.outstanding and not self.queue
+
+    def settled(self) -> int:
+        """Up to which revision the client took everything it was sent."""
+        if not self.rejections:
+            if self.outstanding:
+                self._accepted = next(iter(self.outstanding.values())).base
+            elif not self.queue:
+                self._accepted = self.cursor
+        return self._accepted
+
+    def span(self, prefix: str) -> str:
+        """A name for an answer of this stream's own."""
+        self.answers += 1
+        return f"{prefix}{self.answers}"
+
+    def sending(self, frame: Frame) -> None:
+        """*frame* is handed to the transport."""
+        self._sent = frame.nonce
+        self.outstanding[frame.nonce] = Outstanding(self.base, None)
+
+    def written(self, nonce: str, now: float) -> None:
+        """The transport took all of it. Its answer may have come first."""
+        self._sent_at = now
+        if nonce in self.outstanding:
+            self.outstanding[nonce] = Outstanding(self.outstanding[nonce].base, now)
+
+    def acknowledge(self, nonce: str, now: float) -> bool:
+        """The client took *nonce*, and with it those before; False where the nonce is stale."""
+        if not self._answer(nonce):
+            return False
+        self._acked, self._acked_at = nonce, now
+        if self.rejections:
+            self._forget_rejections()
+        return True
+
+    def reject(self, nonce: str, error: str, now: float) -> bool:
+        """The client refused part of *nonce*; False where the nonce is stale (wire-contract §1.4)."""
+        self.settled()
+        if not self._answer(nonce):
+            return False
+        self._error, self._error_at = error, now
+        for name, reason in self._reasons(error):
+            resource = self.source.get(name) if name else None
+            if len(self.rejections) >= REJECTIONS_PER_STREAM.value and name not in self.rejections:
+                hit(REJECTIONS_PER_STREAM)
+                continue
+            self.rejections[name] = Rejection(resource.version if resource else "", reason)
+        return True
+
+    def status(self) -> TypeStatus:
+        """For status pages."""
+        return TypeStatus(
+            self.type_url,
+            self.wildcard,
+            self._sent,
+            self._sent_at,
+            self._acked,
+            self._acked_at,
+            self._error if self.rejections else "",
+            self._error_at if self.rejections else None,
+            tuple((name, rejection.reason) for name, rejection in self.rejections.items()),
+            len(self.outstanding),
+        )
+
+    def _answer(self, nonce: str) -> bool:
+        if nonce not in self.outstanding:
+            return False
+        for earlier in list(self.outstanding):
+            del self.outstanding[earlier]
+            if earlier == nonce:
+                break
+        return True
+
+    def _forget_rejections(self) -> None:
+        """A rejection lasts until its resource changed and the client took that."""
+        for name, rejection in list(self.rejections.items()):
+            resource = self.source.get(name)
+            if (resource.version if resource else "") != rejection.version or not name:
+                del self.rejections[name]
+
+    def _reasons(self, error: str) -> Iterator[tuple[str, str]]:
+        """`name: reason; name: reason`; what follows no known name belongs to the reason before it."""
+        name, reason = "", ""
+        for part in error.split("; "):
+            candidate, colon, rest = part.partition(": ")
+            if colon and self.source.get(candidate) is not None:
+                if name or reason:
+                    yield name, reason
+                name, reason = candidate, rest
+            else:
+                reason = f"{reason}; {part}" if reason else part
+        yield name, reason
