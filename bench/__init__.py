@@ -1,0 +1,1 @@
+"""Benchmarks: `make bench` lists them, `make bench NAME=startup` runs one."""
