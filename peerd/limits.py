@@ -165,9 +165,18 @@ HTTP_SECONDS = Limit(
     "http_seconds", 10, "s", "a request head or an answer that takes longer holds a connection for nothing"
 )
 
+POD_SHAPES = Limit(
+    "pod_shapes",
+    65_536,
+    "shapes",
+    "labels and ports of Pods, kept once for all Pods alike; past it the table of copies starts anew",
+)
+
 LIMITS: tuple[Limit, ...] = (
     MERGE_WINDOW_MS,
+    SLICE_MS,
     TYPES_PER_STREAM,
+    POD_SHAPES,
     SOURCE_FILE_BYTES,
     CA_FILE_BYTES,
     CSR_BYTES,
