@@ -139,7 +139,10 @@ class Allocation(Record, frozen=True):
 
 
 class NetworkGateway(Record, frozen=True):
-    """A gateway of another network: where its HBONE port is and who answers there."""
+    """A gateway of another network: where its HBONE port is and who answers there.
+
+    `trust_domain` is as on the wire, empty for `cluster.local`; `value` is the address as it was written.
+    """
 
     network: str
     address: GatewayAddress
@@ -147,3 +150,4 @@ class NetworkGateway(Record, frozen=True):
     service_account: str
     trust_domain: str
     gateway: ObjectKey
+    value: str = ""

@@ -42,6 +42,13 @@ class ScopeRule(Record, frozen=True):
     scope: str
 
 
+class VisibilityPolicy(Record, frozen=True):
+    """One entry of MeshConfig.serviceEntryVisibility.policies: all of `namespaces` must match."""
+
+    visibility: str
+    namespaces: tuple[Selector, ...] = ()
+
+
 class MeshConfig(Record, frozen=True):
     """The part of Istio's MeshConfig that peerd honours, with its defaults (decision D6)."""
 
@@ -51,4 +58,5 @@ class MeshConfig(Record, frozen=True):
     discovery_selectors: tuple[Selector, ...] = ()
     scope_rules: tuple[ScopeRule, ...] = ()
     service_entry_visibility: str = "PUBLIC"
+    visibility_policies: tuple[VisibilityPolicy, ...] = ()
     default_service_export_to: tuple[str, ...] = ()

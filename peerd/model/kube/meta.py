@@ -20,6 +20,7 @@ class Annotations(Record, frozen=True):
         name="ambient.istio.io/waypoint-inbound-binding", default=""
     )
     waypoint_canary_weight: str = msgspec.field(name="istio.io/use-waypoint-canary-weight", default="")
+    auto_registration_group: str = msgspec.field(name="istio.io/autoRegistrationGroup", default="")
     dry_run: str = msgspec.field(name="istio.io/dry-run", default="")
     traffic_distribution: str = msgspec.field(name="networking.istio.io/traffic-distribution", default="")
     gateway_service_account: str = msgspec.field(name="gateway.istio.io/service-account", default="")

@@ -1,0 +1,348 @@
+"""The world: all of derivation in one object, from changes of inputs to what is served.
+
+This file says what goes in, what comes out, and in which order the kinds are derived; the rules are in one
+file per kind:
+
+    mesh.py              mesh configuration, trust domain, network, discovery selectors
+    namespaces.py        what Namespaces give to the objects inside
+    nodes.py             locality
+    waypoints.py         waypoints and who is bound to them
+    services.py          Kubernetes Services
+    service_entries.py   ServiceEntries
+    hostnames.py         several definitions of one host name
+    policies.py          AuthorizationPolicy (authorization.py), PeerAuthentication (peer_authentication.py)
+    gateways.py          network gateways
+    peers.py             peers to dial
+    own_info.py          what this cluster says of itself to peers
+    endpoints.py         what workloads of all kinds have in common
+    slices.py            EndpointSlices
+    pods.py              Pods
+    workload_entries.py  WorkloadEntries and inline endpoints
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from peerd.derive.endpoints import Endpoints, PodShape
+from peerd.derive.engine import Collection, Engine, Input, Output
+from peerd.derive.gateways import NetworkGateways
+from peerd.derive.hostnames import Hostnames
+from peerd.derive.mesh import ONLY, Mesh, ParsedMesh, is_mesh_config, parse_mesh
+from peerd.derive.namespaces import NamespaceFacts, namespace_facts
+from peerd.derive.nodes import node_address, node_locality
+from peerd.derive.own_info import OwnInfo
+from peerd.derive.peers import Peers
+from peerd.derive.pods import PodFacts, Pods, pod_facts, pod_uid
+from peerd.derive.policies import Policies
+from peerd.derive.problems import keyed
+from peerd.derive.service_entries import ServiceEntries
+from peerd.derive.services import Services
+from peerd.derive.slices import Slices
+from peerd.derive.waypoints import Waypoints
+from peerd.derive.workload_entries import WorkloadEntries
+from peerd.limits import POD_SHAPES
+from peerd.model.address import Locality
+from peerd.model.authorization import Authorization
+from peerd.model.changes import AllocationChange, Change, ImportChange, ObjectChange, PeerChange
+from peerd.model.diagnostic import Diagnostic
+from peerd.model.federation import Allocation, FederatedService, PeerInfo, PeerView, RemotePeer
+from peerd.model.kube.core import ConfigMap, EndpointSlice, Namespace, Node, Pod, Service
+from peerd.model.kube.gateway import Gateway, GatewayClass
+from peerd.model.kube.istio import (
+    AuthorizationPolicy,
+    PeerAuthentication,
+    Segment,
+    ServiceEntry,
+    WorkloadEntry,
+)
+from peerd.model.kube.meta import KubeObject, ObjectKey
+from peerd.model.mesh import Settings
+from peerd.model.record import Record
+from peerd.model.service import Service as WireService
+from peerd.model.workload import Workload
+
+_Put = tuple[Input[Any, Any], Any, Any]
+
+
+class Commit(Record, frozen=True):
+    """One revision: what changed since the one before, as pairs of name and record, None = gone.
+
+    Names are resource names (addresses, policies, exports), `<namespace>/<name>` of the istio-remote Gateway
+    (peers), host names (wanted hosts, with the pool they want an address of), and keys that stay equal as
+    long as a problem does (diagnostics). `info` is set when it changed, its lineage left to the application;
+    `network` is the cluster's own, always.
+    """
+
+    revision: int
+    addresses: tuple[tuple[str, Workload | WireService | None], ...] = ()
+    policies: tuple[tuple[str, Authorization | None], ...] = ()
+    exports: tuple[tuple[str, FederatedService | None], ...] = ()
+    peers: tuple[tuple[str, RemotePeer | None], ...] = ()
+    wanted_hosts: tuple[tuple[str, str | None], ...] = ()
+    diagnostics: tuple[tuple[str, Diagnostic | None], ...] = ()
+    info: PeerInfo | None = None
+    network: str = ""
+
+
+class _Inputs:
+    """The inputs of the graph, keyed `<namespace>/<name>` or `<name>`; Pods by uid."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.namespaces: Input[str, NamespaceFacts] = engine.input("namespaces")
+        self.localities: Input[str, Locality] = engine.input("node localities")
+        self.node_addresses: Input[str, str] = engine.input("node addresses")
+        self.gateways: Input[str, Gateway] = engine.input("gateways")
+        self.gateway_classes: Input[str, GatewayClass] = engine.input("gateway classes")
+        self.services: Input[str, Service] = engine.input("kubernetes services")
+        self.slices: Input[str, EndpointSlice] = engine.input("endpoint slices")
+        self.pods: Input[str, PodFacts] = engine.input("pods")
+        self.pod_problems: Input[str, tuple[Diagnostic, ...]] = engine.input("pod problems")
+        self.service_entries: Input[str, ServiceEntry] = engine.input("all service entries")
+        self.workload_entries: Input[str, WorkloadEntry] = engine.input("all workload entries")
+        self.authorizations: Input[str, AuthorizationPolicy] = engine.input("all authorization policies")
+        self.authentications: Input[str, PeerAuthentication] = engine.input("all peer authentications")
+        self.segments: Input[str, Segment] = engine.input("segments")
+        self.allocations: Input[str, Allocation] = engine.input("allocations")
+        self.views: Input[str, PeerView] = engine.input("peer views")
+        self.imports: Input[tuple[str, str], FederatedService] = engine.input("imports")
+
+
+class World:
+    """Derivation, incrementally: `apply` changes, `work` until done, `commit` a revision.
+
+        world.apply(changes)
+        while not world.work(should_yield):
+            ...  # let others run
+        commit = world.commit()
+
+    `transformations` counts how often anything was derived, over the life of the world.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.engine = engine = Engine()
+        self.inputs = inputs = _Inputs(engine)
+        cluster, domain, revision = settings.cluster_id, settings.domain, settings.revision
+        self._shapes: dict[PodShape, PodShape] = {}
+        self._mesh_maps: dict[str, ParsedMesh] = {}
+
+        self.mesh = mesh = Mesh(engine, settings, inputs.namespaces)
+        waypoints = Waypoints(engine, mesh, inputs.namespaces, inputs.gateways, inputs.gateway_classes)
+        services = Services(
+            engine,
+            domain=domain,
+            mesh=mesh,
+            namespaces=inputs.namespaces,
+            waypoints=waypoints,
+            services=inputs.services,
+        )
+        entries = ServiceEntries(
+            engine,
+            revision=revision,
+            mesh=mesh,
+            namespaces=inputs.namespaces,
+            waypoints=waypoints,
+            entries=inputs.service_entries,
+            allocations=inputs.allocations,
+        )
+        self.hostnames = hostnames = Hostnames(engine, services, entries)
+        policies = Policies(
+            engine,
+            revision=revision,
+            mesh=mesh,
+            authorizations=inputs.authorizations,
+            authentications=inputs.authentications,
+        )
+        self.gateways = gateways = NetworkGateways(
+            engine, mesh=mesh, gateways=inputs.gateways, views=inputs.views
+        )
+        peers = Peers(engine, settings=settings, mesh=mesh, gateways=gateways, views=inputs.views)
+        info = OwnInfo(
+            engine,
+            settings=settings,
+            mesh=mesh,
+            gateways=inputs.gateways,
+            services=inputs.services,
+            node_addresses=inputs.node_addresses,
+        )
+        self.endpoints = endpoints = Endpoints(
+            engine,
+            mesh=mesh,
+            hostnames=hostnames,
+            waypoints=waypoints,
+            policies=policies,
+            gateways=gateways,
+        )
+        slices = Slices(
+            engine, cluster=cluster, domain=domain, mesh=mesh, hostnames=hostnames, slices=inputs.slices
+        )
+        self.pods = pods = Pods(
+            engine,
+            cluster=cluster,
+            domain=domain,
+            pods=inputs.pods,
+            localities=inputs.localities,
+            endpoints=endpoints,
+            slices=slices,
+        )
+        self.workload_entries = workloads = WorkloadEntries(
+            engine,
+            cluster=cluster,
+            revision=revision,
+            entries=inputs.workload_entries,
+            service_entries=entries,
+            endpoints=endpoints,
+        )
+
+        # What is sent. Local workloads, each kind under its uid, are also what global services count.
+        self.local_workloads: tuple[Collection[str, Workload], ...] = (
+            pods.wire,
+            workloads.wire,
+            workloads.endpoint_wire,
+            slices.wire,
+        )
+        addresses: list[Collection[str, Any]] = [hostnames.wire, gateways.wire, *self.local_workloads]
+        exports: list[Collection[str, FederatedService]] = []
+        wanted: list[Collection[str, str]] = [entries.wanted]
+        diagnostics: list[Collection[str, Diagnostic]] = [
+            mesh.diagnostics,
+            waypoints.diagnostics,
+            entries.diagnostics,
+            hostnames.diagnostics,
+            *policies.diagnostics,
+            peers.diagnostics,
+            slices.diagnostics,
+            workloads.diagnostics,
+            engine.derive_many("pod diagnostics", inputs.pod_problems, lambda _c, _k, found: keyed(found)),
+        ]
+
+        self._addresses = _outputs(engine, addresses)
+        self._policies = _outputs(engine, [policies.wire])
+        self._exports = _outputs(engine, exports)
+        self._peers = _outputs(engine, [peers.table])
+        self._wanted = _outputs(engine, wanted)
+        self._diagnostics = _outputs(engine, diagnostics)
+        self._info = engine.output(info.table)
+        engine.submit([(mesh.anchor, ONLY, "mesh")])
+
+    @property
+    def transformations(self) -> int:
+        """How many transformations have run."""
+        return self.engine.runs
+
+    def apply(self, changes: Iterable[Change]) -> None:
+        """Queue changes for the next batch. May be called at any time."""
+        self.engine.submit(self._puts(tuple(changes)))
+
+    def work(self, should_yield: Callable[[], bool] = lambda: False) -> bool:
+        """Derive until the batch is done (True) or *should_yield* says so (False): then call it again."""
+        return self.engine.work(should_yield)
+
+    def commit(self) -> Commit:
+        """The changes of the batch that `work` finished, as one revision.
+
+        Raises:
+            RuntimeError: `work` has not said that it was done.
+        """
+        revision = self.engine.commit()
+        facts = self.mesh.facts.values[ONLY]
+        return Commit(
+            revision=revision,
+            addresses=_taken(self._addresses),
+            policies=_taken(self._policies),
+            exports=_taken(self._exports),
+            peers=_taken(self._peers),
+            wanted_hosts=_taken(self._wanted),
+            diagnostics=_taken(self._diagnostics),
+            info=self._info.take().get(ONLY),
+            network=facts.network,
+        )
+
+    # -- from changes to inputs --------------------------------------------------------------------------
+
+    def _puts(self, changes: Iterable[Change]) -> Iterator[_Put]:
+        inputs = self.inputs
+        for change in changes:
+            if isinstance(change, ObjectChange):
+                yield from self._object(change.kind, change.key, change.object)
+            elif isinstance(change, ImportChange):
+                yield inputs.imports, (str(change.peer), change.name), change.service
+            elif isinstance(change, PeerChange):
+                yield inputs.views, str(change.peer), change.view
+            elif isinstance(change, AllocationChange):
+                yield inputs.allocations, change.host, change.allocation
+
+    def _object(self, kind: str, key: ObjectKey, found: KubeObject | None) -> Iterator[_Put]:
+        """The puts of one object. Pods, Nodes, Namespaces are reduced to what is used at once."""
+        inputs = self.inputs
+        name = str(key)
+        match kind, found:
+            case "Pod", Pod():
+                facts, problems = pod_facts(found)
+                uid = pod_uid(self._settings.cluster_id, key.namespace, key.name)
+                yield inputs.pods, uid, None if facts is None else self._shared(facts)
+                yield inputs.pod_problems, uid, problems or None
+            case "Pod", _:
+                uid = pod_uid(self._settings.cluster_id, key.namespace, key.name)
+                yield inputs.pods, uid, None
+                yield inputs.pod_problems, uid, None
+            case "Node", _:
+                node = found if isinstance(found, Node) else None
+                yield inputs.localities, key.name, None if node is None else node_locality(node)
+                yield inputs.node_addresses, key.name, None if node is None else node_address(node)
+            case "Namespace", _:
+                facts_of = namespace_facts(found) if isinstance(found, Namespace) else None
+                yield inputs.namespaces, key.name, facts_of
+            case "ConfigMap", _:
+                if is_mesh_config(self._settings, key.namespace, key.name):
+                    yield self.mesh.config_maps, key.name, self._mesh_map(key.name, found)
+            case _:
+                table = _TABLES.get(kind)
+                if table is not None:
+                    yield getattr(inputs, table), name, found
+
+    def _shared(self, facts: PodFacts) -> PodFacts:
+        """The same facts, holding the one copy of their shape that all Pods alike share."""
+        shapes = self._shapes
+        shape = shapes.get(facts.shape)
+        if shape is None:
+            if len(shapes) >= POD_SHAPES.value:
+                shapes.clear()  # Pods keep what they have; only sharing starts anew
+            shape = shapes[facts.shape] = facts.shape
+        return facts if shape is facts.shape else msgspec.structs.replace(facts, shape=shape)
+
+    def _mesh_map(self, name: str, found: KubeObject | None) -> ParsedMesh | None:
+        """A mesh ConfigMap; one that cannot be read keeps the last good configuration, with its problems."""
+        if not isinstance(found, ConfigMap):
+            self._mesh_maps.pop(name, None)
+            return None
+        parsed = parse_mesh(found)
+        last = self._mesh_maps.get(name)
+        if parsed.config is None and last is not None:
+            parsed = ParsedMesh(last.config, parsed.diagnostics)
+        self._mesh_maps[name] = parsed
+        return parsed
+
+
+# Kinds that enter as they are: the attribute of _Inputs.
+_TABLES = {
+    "Gateway": "gateways",
+    "GatewayClass": "gateway_classes",
+    "Service": "services",
+    "EndpointSlice": "slices",
+    "ServiceEntry": "service_entries",
+    "WorkloadEntry": "workload_entries",
+    "AuthorizationPolicy": "authorizations",
+    "PeerAuthentication": "authentications",
+    "Segment": "segments",
+}
+
+
+def _outputs(engine: Engine, tables: Iterable[Collection[str, Any]]) -> tuple[Output[str, Any], ...]:
+    return tuple(engine.output(table) for table in tables)
+
+
+def _taken(outputs: Iterable[Output[str, Any]]) -> tuple[tuple[str, Any], ...]:
+    return tuple(change for output in outputs for change in output.take().items())
