@@ -233,7 +233,7 @@ class DeltaServer:
         off = WILDCARD in request.unsubscribe
         subscription.wildcard = (on or had) and not off
         begins = first or (
-            subscription.wildcard and (not had or subscription.rules.resume is not None and on)
+            subscription.wildcard and (not had or (subscription.rules.resume is not None and on))
         )
         if had and not subscription.wildcard:
             subscription.cursor = subscription.source.revision

@@ -79,11 +79,13 @@ class Http2Server:
         log.warning("a client was refused: %s", reason)
 
     def _protocol(self) -> Http2Connection:
-        connection = Http2Connection(
-            self._options, identify=self._identify, accept=self._accept, lost=self._connections.discard
+        return Http2Connection(
+            self._options,
+            identify=self._identify,
+            accept=self._accept,
+            made=self._connections.add,
+            lost=self._connections.discard,
         )
-        self._connections.add(connection)
-        return connection
 
     def _identify(self, transport: asyncio.BaseTransport) -> PeerCertificate | None:
         return identify(transport, self._tls)
@@ -176,8 +178,13 @@ class Http2Channel:
             self._options,
             identify=lambda transport: identify(transport, self._tls),
             accept=None,
-            lost=lambda connection: None,  # noqa: ARG005 (the next `open` sees it)
+            made=_nothing,
+            lost=_nothing,  # the next `open` sees it
         )
+
+
+def _nothing(_connection: Http2Connection) -> None:
+    pass
 
 
 def identify(transport: asyncio.BaseTransport, tls: TlsSource | None) -> PeerCertificate | None:

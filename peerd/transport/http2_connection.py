@@ -169,7 +169,19 @@ class Http2Stream:
 
     # What the connection tells the stream.
 
-    def response_started(self, headers: Mapping[str, str]) -> None:
+    def event(self, event: ResponseReceived | TrailersReceived | StreamEnded | StreamReset) -> None:
+        """What happened to the stream, data apart."""
+        match event:
+            case ResponseReceived():
+                self._response_started(_mapping(event.headers))
+            case TrailersReceived():
+                self._trailers(_mapping(event.headers))
+            case StreamEnded():
+                self._far_end_closed()
+            case StreamReset():
+                self._reset_by_far_end(event.error_code)
+
+    def _response_started(self, headers: Mapping[str, str]) -> None:
         """Client side: the response's first headers."""
         status = headers.get(":status", "")
         if status != _OK_HTTP:
@@ -178,9 +190,9 @@ class Http2Stream:
         elif not headers.get("content-type", "").startswith("application/grpc"):
             self._status = StreamClosed(StatusCode.UNKNOWN, "the far end's answer is not gRPC")
         elif "grpc-status" in headers:
-            self.trailers(headers)
+            self._trailers(headers)
 
-    def trailers(self, headers: Mapping[str, str]) -> None:
+    def _trailers(self, headers: Mapping[str, str]) -> None:
         """Client side: the status of the whole stream."""
         text = headers.get("grpc-status", "")
         message = unquote(headers.get("grpc-message", ""), errors="replace")
@@ -199,7 +211,7 @@ class Http2Stream:
         self._chunks.append((chunk, flow))
         self._readable.set()
 
-    def far_end_done(self) -> None:
+    def _far_end_closed(self) -> None:
         """The far end half-closed."""
         self._far_end_done = True
         if self._connection.is_client and self._closed is None:
@@ -220,7 +232,7 @@ class Http2Stream:
         self._readable.set()
         self.writable.set()
 
-    def reset_by_far_end(self, code: ErrorCodes | int) -> None:
+    def _reset_by_far_end(self, code: ErrorCodes | int) -> None:
         """RST_STREAM arrived. After a complete answer it only says that our half is not wanted."""
         if self._far_end_done and self._connection.is_client:
             return
@@ -291,7 +303,10 @@ class Http2Stream:
 
 
 class Http2Connection(asyncio.Protocol):
-    """The protocol of one connection. `accept` is called with each new stream on the server side."""
+    """The protocol of one connection. `accept` is called with each new stream on the server side.
+
+    `made` and `lost` are told of the connection once its handshake is done, and when it is over.
+    """
 
     def __init__(
         self,
@@ -299,6 +314,7 @@ class Http2Connection(asyncio.Protocol):
         *,
         identify: Callable[[asyncio.BaseTransport], PeerCertificate | None],
         accept: Callable[[Http2Stream], None] | None,
+        made: Callable[["Http2Connection"], None],
         lost: Callable[["Http2Connection"], None],
     ) -> None:
         self.options = options
@@ -310,6 +326,7 @@ class Http2Connection(asyncio.Protocol):
         self.closed = asyncio.Event()
         self._identify = identify
         self._accept = accept
+        self._made = made
         self._lost = lost
         self._streams: dict[int, Http2Stream] = {}
         self._h2 = _Machine(
@@ -320,6 +337,7 @@ class Http2Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._keepalive: asyncio.TimerHandle | None = None
         self._heard = False
+        self._greeted = False
         self._ping_sent = False
         self._socket_full = False
 
@@ -328,6 +346,7 @@ class Http2Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Identify the far end, then send our settings."""
         self._transport = cast("asyncio.Transport", transport)
+        self._made(self)
         name = transport.get_extra_info("peername")
         if isinstance(name, tuple):
             host, port = name[:2]
@@ -337,11 +356,14 @@ class Http2Connection(asyncio.Protocol):
         except Exception as error:  # noqa: BLE001 (whatever is wrong with a certificate, its connection ends)
             self.end(StreamClosed(StatusCode.UNAUTHENTICATED, str(error)))
             return
-        self._h2.local_settings[SettingCodes.INITIAL_WINDOW_SIZE] = self.options.stream_window
-        self._h2.local_settings[SettingCodes.MAX_HEADER_LIST_SIZE] = self.options.max_headers
+        settings: dict[SettingCodes | int, int] = {
+            SettingCodes.INITIAL_WINDOW_SIZE: self.options.stream_window,
+            SettingCodes.MAX_HEADER_LIST_SIZE: self.options.max_headers,
+        }
         if not self.is_client:
-            self._h2.local_settings[SettingCodes.MAX_CONCURRENT_STREAMS] = self.options.max_streams
+            settings[SettingCodes.MAX_CONCURRENT_STREAMS] = self.options.max_streams
         self._h2.initiate_connection()
+        self._h2.update_settings(settings)
         self._h2.increment_flow_control_window(
             self.options.connection_window - self._h2.inbound_flow_control_window
         )
@@ -350,7 +372,7 @@ class Http2Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the machine, tell the streams."""
-        self._heard = True
+        self._heard = self._greeted = True
         try:
             events = self._h2.receive_data(data)
         except H2Error as error:
@@ -374,6 +396,9 @@ class Http2Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End every stream with the cause."""
         cause = f": {exc}" if exc is not None else ""
+        if self.is_client and self.certificate is not None and not self._greeted:
+            # With TLS 1.3 the server judges our certificate after the client believes itself connected.
+            cause = f"{cause}, before it said anything: it probably refused our certificate; its log says why"
         self.end(StreamClosed(StatusCode.UNAVAILABLE, f"the connection to {self.remote} was lost{cause}"))
         self.closed.set()
         self._lost(self)
@@ -482,24 +507,12 @@ class Http2Connection(asyncio.Protocol):
         match event:
             case RequestReceived():
                 self._request(event)
-            case DataReceived():
-                stream = self._streams.get(event.stream_id)
+            case DataReceived(stream_id=stream_id):
+                stream = self._streams.get(stream_id or 0)
                 if stream is not None:
                     stream.data(event.data, event.flow_controlled_length)
                 else:
                     self.acknowledge(event.stream_id, event.flow_controlled_length)
-            case StreamEnded():
-                if stream := self._streams.get(event.stream_id):
-                    stream.far_end_done()
-            case ResponseReceived():
-                if stream := self._streams.get(event.stream_id):
-                    stream.response_started(_mapping(event.headers))
-            case TrailersReceived():
-                if stream := self._streams.get(event.stream_id):
-                    stream.trailers(_mapping(event.headers))
-            case StreamReset():
-                if stream := self._streams.get(event.stream_id):
-                    stream.reset_by_far_end(event.error_code)
             case WindowUpdated() | RemoteSettingsChanged():
                 for stream in self._streams.values():
                     stream.writable.set()
@@ -509,6 +522,9 @@ class Http2Connection(asyncio.Protocol):
                     text = (event.additional_data or b"").decode("utf-8", "replace")
                     reason = f"the far end ended the connection ({_name(event.error_code)}) {text}".strip()
                     self.end(StreamClosed(StatusCode.UNAVAILABLE, reason))
+            case ResponseReceived() | TrailersReceived() | StreamEnded() | StreamReset():
+                if stream := self._streams.get(event.stream_id):
+                    stream.event(event)
             case _:
                 pass  # pings are answered by h2, the rest concerns nobody here
 

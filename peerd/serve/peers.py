@@ -1,0 +1,309 @@
+"""The peer port: what this cluster exports, served to other control planes (api/peering/v1/README.md)."""
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Mapping
+
+import structlog
+
+from peerd.encode.peering import PEER_INFO_NAME, encode_federated_service, encode_peer_info, encode_segment
+from peerd.limits import PEER_FRAME_BYTES, PEERS_INBOUND, hit
+from peerd.model.clock import Clock
+from peerd.model.federation import FederatedService, FederationScope, PeerInfo, Segment
+from peerd.model.record import Record
+from peerd.model.resource import ResourceChange
+from peerd.model.types import ADDRESS, DELTA_METHOD, FEDERATED_SERVICE, PEER_INFO, SEGMENT
+from peerd.protocol.envelope import parse_delta_request
+from peerd.protocol.errors import ProtocolError
+from peerd.protocol.heartbeat import STALE_AFTER
+from peerd.protocol.interest import Interest
+from peerd.protocol.peer_wire import (
+    HEARTBEAT_METHOD,
+    Hello,
+    PeerProtocolError,
+    decode_heartbeat,
+    encode_heartbeat,
+)
+from peerd.protocol.rules import TypeRules
+from peerd.protocol.server import DeltaServer
+from peerd.protocol.subscription import TypeStatus
+from peerd.resources.store import ResourceStore
+from peerd.serve.peer_acceptance import Acceptance
+from peerd.serve.peer_resume import PeerResume
+from peerd.transport.base import Handler, PeerCertificate, StatusCode, Stream, StreamClosed
+
+log = structlog.get_logger(__name__)
+
+_TYPES = (PEER_INFO, FEDERATED_SERVICE, SEGMENT, ADDRESS)
+_ACK_OVERDUE = 30.0
+_WRITE_DEADLINE = 60.0
+_CHECK_EVERY = 5.0
+
+
+class InboundPeer(Record, frozen=True):
+    """One served peer. Times are wall-clock seconds; `last_heartbeat` 0 is none yet."""
+
+    cluster: str
+    instance: str
+    software: str
+    identity: str
+    remote: str
+    node: str
+    since: float
+    last_heartbeat: float
+    types: tuple[TypeStatus, ...]
+    sent_bytes: int
+    received_bytes: int
+
+
+class _Exports:
+    """One view of the exports, and the streams that see it."""
+
+    def __init__(self, epoch: str, lineage: str) -> None:
+        self.store = ResourceStore(_TYPES, epoch, response_bytes=PEER_FRAME_BYTES.value)
+        resume = PeerResume(self.store, lineage)
+        self.rules = {type_url: TypeRules(resume=resume) for type_url in _TYPES}
+
+    def commit(self, changes: Iterable[ResourceChange]) -> None:
+        self.store.commit(changes)
+        self.store.close_window()
+
+
+class _Session:
+    """A data stream that is being served."""
+
+    def __init__(
+        self, hello: Hello, certificate: PeerCertificate, stream: Stream, server: DeltaServer, now: float
+    ) -> None:
+        self.hello = hello
+        self.certificate = certificate
+        self.stream = stream
+        self.server = server
+        self.since = now
+        self.last_heartbeat = 0.0
+        self.heard = 0.0
+        self.sent_bytes = 0
+        self.received_bytes = 0
+        self.wake = asyncio.Event()
+        self.end: StreamClosed | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.hello.cluster, self.hello.instance
+
+    def close(self, reason: StreamClosed) -> None:
+        self.end = self.end or reason
+        self.wake.set()
+
+
+class PeerService:
+    """Handlers for the peer port. Nothing is answered before `commit_info` and `sources_synced` were called.
+
+    `epoch` is this process run's own (decision D24), `lineage` the cluster's (decision D18).
+    """
+
+    def __init__(self, *, acceptance: Acceptance, clock: Clock, epoch: str, lineage: str) -> None:
+        self._acceptance = acceptance
+        self._clock = clock
+        self._same_segment = _Exports(epoch, lineage)
+        self._other_segments = _Exports(epoch, lineage)
+        self._info: PeerInfo | None = None
+        self._synced = False
+        self._draining = False
+        self._sessions: dict[tuple[str, str], _Session] = {}
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """What the peer port's server runs."""
+        return {DELTA_METHOD: self.data, HEARTBEAT_METHOD: self.heartbeats}
+
+    def commit(self, exports: Iterable[tuple[str, FederatedService | None]]) -> None:
+        """Announce exports, or with None their end."""
+        everybody: list[ResourceChange] = []
+        others: list[ResourceChange] = []
+        for name, service in exports:
+            resource = encode_federated_service(service) if service is not None else None
+            everybody.append(ResourceChange(FEDERATED_SERVICE, name, resource))
+            visible = service is not None and service.scope is FederationScope.GLOBAL
+            others.append(ResourceChange(FEDERATED_SERVICE, name, resource if visible else None))
+        self._same_segment.commit(everybody)
+        self._other_segments.commit(others)
+        self._wake()
+
+    def commit_info(self, info: PeerInfo) -> None:
+        """What this cluster says of itself. A new segment ends all streams, for who may see what changed."""
+        before, self._info = self._info, info
+        segment = Segment(info.segment or "default", info.segment_domain)
+        changes = [
+            ResourceChange(PEER_INFO, PEER_INFO_NAME, encode_peer_info(info)),
+            ResourceChange(SEGMENT, segment.name, encode_segment(segment)),
+        ]
+        if before is not None and before.segment != info.segment:
+            changes.append(ResourceChange(SEGMENT, before.segment or "default", None))
+            for session in self._sessions.values():
+                session.close(StreamClosed(StatusCode.UNAVAILABLE, "this cluster's segment changed"))
+        for exports in (self._same_segment, self._other_segments):
+            exports.commit(changes)
+        self._wake()
+
+    def sources_synced(self) -> None:
+        """Exports are complete: peers may be answered (decision D18)."""
+        self._synced = True
+        self._wake()
+
+    def drain(self) -> None:
+        """End every stream with status OK: the peers come back, to us or to another replica."""
+        self._draining = True
+        self._wake()
+
+    def inbound(self) -> tuple[InboundPeer, ...]:
+        """Served peers, by cluster and instance."""
+        return tuple(
+            InboundPeer(
+                cluster=session.hello.cluster,
+                instance=session.hello.instance,
+                software=session.hello.software,
+                identity=next(iter(session.certificate.uris), ""),
+                remote=session.stream.remote,
+                node=session.server.node.id,
+                since=session.since,
+                last_heartbeat=session.last_heartbeat,
+                types=session.server.statuses(),
+                sent_bytes=session.sent_bytes,
+                received_bytes=session.received_bytes,
+            )
+            for _, session in sorted(self._sessions.items())
+        )
+
+    async def data(self, stream: Stream) -> None:
+        """One data stream, from admission to its end."""
+        hello, certificate = self._acceptance.admit(stream)
+        if len(self._sessions) >= PEERS_INBOUND.value:
+            hit(PEERS_INBOUND)
+            raise StreamClosed(StatusCode.RESOURCE_EXHAUSTED, f"{PEERS_INBOUND.value} peers are being served")
+        session = self._session(hello, certificate, stream)
+        log.info("peer_accepted", cluster=hello.cluster, instance=hello.instance, remote=stream.remote)
+        try:
+            await _first_of(self._read(session), self._write(session))
+        except (ProtocolError, PeerProtocolError) as error:
+            code = StatusCode(getattr(error, "code", StatusCode.INVALID_ARGUMENT))
+            log.warning(
+                "peer_stream_ended", cluster=hello.cluster, instance=hello.instance, reason=str(error)
+            )
+            raise StreamClosed(code, str(error)) from None
+        finally:
+            session.server.close()
+            if self._sessions.get(session.key) is session:
+                del self._sessions[session.key]
+            log.info("peer_gone", cluster=hello.cluster, instance=hello.instance, remote=stream.remote)
+
+    async def heartbeats(self, stream: Stream) -> None:
+        """Answer heartbeats, whatever the data stream does (decision D17)."""
+        hello, _ = self._acceptance.admit(stream)
+        key = hello.cluster, hello.instance
+        while True:
+            try:
+                async with asyncio.timeout(STALE_AFTER):
+                    message = await stream.receive()
+            except TimeoutError:
+                raise StreamClosed(StatusCode.UNAVAILABLE, "no heartbeat for 45 seconds") from None
+            if message is None:
+                return
+            try:
+                answer = encode_heartbeat(decode_heartbeat(message))
+            except PeerProtocolError as error:
+                raise StreamClosed(StatusCode.INVALID_ARGUMENT, str(error)) from None
+            if (session := self._sessions.get(key)) is not None:
+                session.last_heartbeat = self._clock.time()
+                session.heard = self._clock.monotonic()
+            await stream.send(answer)
+
+    def _session(self, hello: Hello, certificate: PeerCertificate, stream: Stream) -> _Session:
+        """Enter a stream; the newest of an instance wins, if the same issuer vouches for it (D14, D16)."""
+        before = self._sessions.get((hello.cluster, hello.instance))
+        if before is not None:
+            if before.certificate.issuer_key_sha256 != certificate.issuer_key_sha256:
+                raise StreamClosed(
+                    StatusCode.ALREADY_EXISTS,
+                    f"instance {hello.instance} of cluster {hello.cluster} is connected with a certificate of"
+                    " another issuer; cluster ids must be unique",
+                )
+            before.close(StreamClosed(StatusCode.ABORTED, "displaced by a newer stream of this instance"))
+        segment = self._info.segment if self._info is not None else ""
+        exports = self._same_segment if hello.segment == segment else self._other_segments
+        server = DeltaServer(
+            exports.store,
+            exports.rules,
+            Interest(),
+            ack_overdue=_ACK_OVERDUE,
+            write_deadline=_WRITE_DEADLINE,
+        )
+        session = _Session(hello, certificate, stream, server, self._clock.time())
+        session.heard = self._clock.monotonic()
+        self._sessions[session.key] = session
+        return session
+
+    async def _read(self, session: _Session) -> None:
+        while (message := await session.stream.receive()) is not None:
+            session.received_bytes += len(message)
+            session.server.receive(parse_delta_request(message), self._clock.monotonic())
+            for _ in session.server.compare():
+                await asyncio.sleep(0)
+            session.wake.set()
+
+    async def _write(self, session: _Session) -> None:
+        writing: asyncio.Task[None] | None = None
+        try:
+            while True:
+                session.wake.clear()
+                if session.end is not None:
+                    raise session.end
+                if self._draining:
+                    return
+                now = self._clock.monotonic()
+                self._check(session, now)
+                if writing is not None and writing.done():
+                    writing.result()
+                    session.server.written(now)
+                    writing = None
+                if writing is None and self._synced and self._info is not None:
+                    outgoing = session.server.next(now)
+                    if outgoing is not None:
+                        session.sent_bytes += len(outgoing.frame.message)
+                        # In a task of its own, so that a peer that does not read can still be judged.
+                        writing = asyncio.ensure_future(session.stream.send(outgoing.frame.message))
+                        writing.add_done_callback(lambda _: session.wake.set())
+                await _wait(session.wake, _CHECK_EVERY)
+        finally:
+            if writing is not None:
+                writing.cancel()
+                await asyncio.gather(writing, return_exceptions=True)
+
+    def _check(self, session: _Session, now: float) -> None:
+        session.server.check(now)
+        if now - session.heard > STALE_AFTER:
+            raise StreamClosed(StatusCode.UNAVAILABLE, "no heartbeat for 45 seconds")
+
+    def _wake(self) -> None:
+        for session in self._sessions.values():
+            session.wake.set()
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
+
+
+async def _first_of(*parts: Awaitable[None]) -> None:
+    """Run *parts* until the first one ends; its outcome counts, the others are cancelled."""
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
+        if task in done:
+            task.result()
