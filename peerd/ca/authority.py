@@ -17,6 +17,7 @@ CLUSTER_DAYS = 730
 ROOT_FILES = ("root-cert.pem", "root-key.pem")
 
 _DAY = 86_400
+_MADE_BY = "`peerd certs root` makes it"
 
 
 class AlreadyThereError(Exception):
@@ -85,10 +86,7 @@ def load_root(directory: Path) -> Issuer:
     """Read what `root_files` wrote; raises BundleError naming the file."""
     certificate = load_root_certificate(directory)
     certificate_file, key_file = ROOT_FILES
-    try:
-        key = pem.read_key(_read(directory / key_file))
-    except PemError as error:
-        raise BundleError(f"{directory / key_file}: {error}") from error
+    key = read_key_file(directory / key_file, _MADE_BY)
     if pem.spki(certificate) != pem.spki(key):
         raise BundleError(f"{directory / key_file}: is not the key of {certificate_file}")
     return Issuer(certificate, key)
@@ -98,7 +96,7 @@ def load_root_certificate(directory: Path) -> x509.Certificate:
     """The one root certificate in *directory*; raises BundleError naming the file."""
     path = directory / ROOT_FILES[0]
     try:
-        found = pem.read_certificates(_read(path))
+        found = pem.read_certificates(_read(path, _MADE_BY))
     except PemError as error:
         raise BundleError(f"{path}: {error}") from error
     if len(found) != 1:
@@ -106,11 +104,19 @@ def load_root_certificate(directory: Path) -> x509.Certificate:
     return found[0]
 
 
-def _read(path: Path) -> bytes:
+def read_key_file(path: Path, fix: str) -> CaKey:
+    """A private key from a file; raises BundleError naming the file, with *fix* where there is none."""
+    try:
+        return pem.read_key(_read(path, fix))
+    except PemError as error:
+        raise BundleError(f"{path}: {error}") from error
+
+
+def _read(path: Path, fix: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise BundleError(f"{path}: cannot be read: {error.strerror}; `peerd certs root` makes it") from error
+        raise BundleError(f"{path}: cannot be read: {error.strerror}; {fix}") from error
 
 
 def write_new(directory: Path, files: dict[str, bytes]) -> None:

@@ -8,7 +8,7 @@ from typing import ParamSpec
 
 import click
 
-from peerd.ca import authority, pem, reissue
+from peerd.ca import authority, pem, reissue, tokens
 from peerd.ca.authority import AlreadyThereError
 from peerd.ca.bundle import BundleError, load_bundle, present_layout, read_files
 from peerd.ca.describe import describe
@@ -167,6 +167,40 @@ def rotate(
         if remove_root is not None:
             reissue.remove_root(directory, authority.load_root_certificate(remove_root), now)
             click.echo(f"{directory}: root removed")
+
+
+@certs.command(
+    "token-issuer",
+    epilog="Example: peerd certs token-issuer --dir tokens && peerd serve --jwks-file tokens/jwks.json ...",
+)
+@click.option("--dir", "directory", type=_DIRECTORY, required=True, help="Gets token-key.pem and jwks.json.")
+@_told
+def token_issuer(*, directory: Path) -> None:
+    """Make a key for tokens, to try things without Kubernetes. In Kubernetes the API server issues them."""
+    authority.write_new(directory, tokens.issuer_files(tokens.make_issuer()))
+    click.echo(
+        f"{directory}: {' and '.join(tokens.ISSUER_FILES)}; give jwks.json to `peerd serve --jwks-file`"
+    )
+
+
+@certs.command(
+    epilog="Example: peerd certs token istio-system/ztunnel --issuer tokens --pod zt-1 --pod-uid 1 > t"
+)
+@click.argument("account", metavar="NAMESPACE/ACCOUNT")
+@click.option("--issuer", type=_DIRECTORY, required=True, help="What `token-issuer` made.")
+@click.option("--pod", default="", help="Bind the token to this Pod, as impersonation needs.")
+@click.option("--pod-uid", default="", help="The Pod's uid, as its manifest says.")
+@click.option("--ttl", type=click.IntRange(60), default=tokens.TTL, show_default=True, help="Seconds.")
+@_told
+def token(*, account: str, issuer: Path, pod: str, pod_uid: str, ttl: int) -> None:
+    """Print a token for a service account, to use as ztunnel's AUTH_TOKEN without Kubernetes."""
+    namespace, slash, name = account.partition("/")
+    if not (namespace and slash and name):
+        raise click.UsageError(f"{account!r} is not NAMESPACE/ACCOUNT, such as istio-system/ztunnel")
+    signed = tokens.service_account_token(
+        tokens.load_issuer(issuer), namespace, name, time.time(), pod_name=pod, pod_uid=pod_uid, ttl=ttl
+    )
+    click.echo(signed, nl=False)
 
 
 def _certificate_files(path: Path) -> dict[str, bytes]:
