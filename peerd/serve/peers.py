@@ -7,8 +7,10 @@ import structlog
 
 from peerd.encode.peering import PEER_INFO_NAME, encode_federated_service, encode_peer_info, encode_segment
 from peerd.limits import PEER_FRAME_BYTES, PEERS_INBOUND, hit
+from peerd.model.caller import Caller, CallerKind
 from peerd.model.clock import Clock
 from peerd.model.federation import FederatedService, FederationScope, PeerInfo, Segment
+from peerd.model.identity import parse_spiffe_id
 from peerd.model.record import Record
 from peerd.model.resource import ResourceChange
 from peerd.model.types import ADDRESS, DELTA_METHOD, FEDERATED_SERVICE, PEER_INFO, SEGMENT
@@ -27,6 +29,7 @@ from peerd.protocol.rules import TypeRules
 from peerd.protocol.server import DeltaServer
 from peerd.protocol.subscription import TypeStatus
 from peerd.resources.store import ResourceStore
+from peerd.serve.connections import Connection, ConnectionRegistry, TypeView
 from peerd.serve.peer_acceptance import Acceptance
 from peerd.serve.peer_resume import PeerResume
 from peerd.transport.base import Handler, PeerCertificate, StatusCode, Stream, StreamClosed
@@ -37,6 +40,9 @@ _TYPES = (PEER_INFO, FEDERATED_SERVICE, SEGMENT, ADDRESS)
 _ACK_OVERDUE = 30.0
 _WRITE_DEADLINE = 60.0
 _CHECK_EVERY = 5.0
+
+# What istioctl is shown (decision D19): PeerInfo is left out, unknown types are printed as they are.
+_SHOWN = {FEDERATED_SERVICE: "FSDS", SEGMENT: "SGDS", ADDRESS: ADDRESS}
 
 
 class InboundPeer(Record, frozen=True):
@@ -85,6 +91,7 @@ class _Session:
         self.received_bytes = 0
         self.wake = asyncio.Event()
         self.end: StreamClosed | None = None
+        self.connection: Connection | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -101,9 +108,18 @@ class PeerService:
     `epoch` is this process run's own (decision D24), `lineage` the cluster's (decision D18).
     """
 
-    def __init__(self, *, acceptance: Acceptance, clock: Clock, epoch: str, lineage: str) -> None:
+    def __init__(
+        self,
+        *,
+        acceptance: Acceptance,
+        clock: Clock,
+        epoch: str,
+        lineage: str,
+        registry: ConnectionRegistry | None = None,
+    ) -> None:
         self._acceptance = acceptance
         self._clock = clock
+        self._registry = registry or ConnectionRegistry()
         self._same_segment = _Exports(epoch, lineage)
         self._other_segments = _Exports(epoch, lineage)
         self._info: PeerInfo | None = None
@@ -191,6 +207,8 @@ class PeerService:
             raise StreamClosed(code, str(error)) from None
         finally:
             session.server.close()
+            if session.connection is not None:
+                self._registry.remove(session.connection)
             if self._sessions.get(session.key) is session:
                 del self._sessions[session.key]
             log.info("peer_gone", cluster=hello.cluster, instance=hello.instance, remote=stream.remote)
@@ -239,12 +257,45 @@ class PeerService:
         session = _Session(hello, certificate, stream, server, self._clock.time())
         session.heard = self._clock.monotonic()
         self._sessions[session.key] = session
+        identity = parse_spiffe_id(certificate.uris[0])
+        caller = Caller(
+            CallerKind.PEER,
+            identity,
+            pod_name=hello.instance,
+            issuer_key_sha256=certificate.issuer_key_sha256,
+        )
+        session.connection = self._registry.add(
+            caller, stream.remote, session.since, lambda: self._views(session)
+        )
         return session
+
+    def _views(self, session: _Session) -> tuple[TypeView, ...]:
+        past = self._clock.time() - self._clock.monotonic()
+
+        def moment(at: float | None) -> float:
+            return 0.0 if at is None else at + past
+
+        return tuple(
+            TypeView(
+                _SHOWN[status.type_url],
+                sent=status.sent,
+                sent_at=moment(status.sent_at),
+                acked=status.acked,
+                acked_at=moment(status.acked_at),
+                error=status.error,
+                error_at=moment(status.error_at),
+                rejected=status.rejections,
+            )
+            for status in session.server.statuses()
+            if status.type_url in _SHOWN
+        )
 
     async def _read(self, session: _Session) -> None:
         while (message := await session.stream.receive()) is not None:
             session.received_bytes += len(message)
             session.server.receive(parse_delta_request(message), self._clock.monotonic())
+            if session.connection is not None:
+                session.connection.node = session.server.node
             for _ in session.server.compare():
                 await asyncio.sleep(0)
             session.wake.set()
@@ -267,6 +318,8 @@ class PeerService:
                 if writing is None and self._synced and self._info is not None:
                     outgoing = session.server.next(now)
                     if outgoing is not None:
+                        self._registry.pushes[outgoing.type_url] += 1
+                        self._registry.pushed_bytes[outgoing.type_url] += len(outgoing.frame.message)
                         session.sent_bytes += len(outgoing.frame.message)
                         # In a task of its own, so that a peer that does not read can still be judged.
                         writing = asyncio.ensure_future(session.stream.send(outgoing.frame.message))
