@@ -41,6 +41,9 @@ CA_FILE_BYTES = Limit(
 CSR_BYTES = Limit(
     "csr_bytes", 64 * 1024, "bytes", "the largest real request, with an RSA 8192 key, is under 4 KiB of PEM"
 )
+TOKEN_BYTES = Limit(
+    "token_bytes", 16 * 1024, "bytes", "a projected token has about 1 KiB; larger ones are an attack"
+)
 CSRS_WAITING = Limit(
     "csrs_waiting",
     4096,
@@ -180,6 +183,7 @@ LIMITS: tuple[Limit, ...] = (
     SOURCE_FILE_BYTES,
     CA_FILE_BYTES,
     CSR_BYTES,
+    TOKEN_BYTES,
     CSRS_WAITING,
     PEER_VERSION_MAP_BYTES,
     PEER_MESSAGE_BYTES,
