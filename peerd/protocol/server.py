@@ -142,6 +142,10 @@ class DeltaServer:
                 again = again or subscription.settled() != settled
         return self._next_stranger(now)
 
+    def writing(self, now: float) -> None:
+        """The last response waited for its turn and is written only now."""
+        self._writing_since = now
+
     def written(self, now: float) -> None:
         """The transport took the last response whole."""
         if self._writing is not None:
