@@ -16,7 +16,7 @@ from peerd.model.kube.core import Pod
 from peerd.model.record import Record
 from peerd.model.workload import NetworkMode, ServicePorts, TunnelProtocol, Workload, WorkloadStatus
 
-_CRON_JOB = re.compile(r"(.+)-\d{8,10}")
+_CRON_JOB = re.compile(r"(.+)-\d{8,10}", re.ASCII)
 
 
 class PodFacts(Record, frozen=True):
@@ -48,7 +48,7 @@ def workload_name(pod: Pod) -> str:
     """
     meta = pod.metadata
     override = meta.labels.get(labels.WORKLOAD_NAME)
-    if override:
+    if override is not None:
         return override
     if meta.generate_name:
         for owner in meta.owner_references:

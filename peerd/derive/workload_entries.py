@@ -94,7 +94,7 @@ class WorkloadEntries:
         meta, spec = entry.metadata, entry.spec
         found = merged_labels(entry)
         frozen = labels.freeze(found)
-        name = meta.annotations.auto_registration_group or found.get(labels.WORKLOAD_NAME) or meta.name
+        name = meta.annotations.auto_registration_group or found.get(labels.WORKLOAD_NAME, meta.name)
         uid = f"{self._cluster}/networking.istio.io/WorkloadEntry/{meta.namespace}/{meta.name}"
         workload = self._workload(
             ctx,

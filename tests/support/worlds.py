@@ -1,0 +1,398 @@
+"""Random worlds: objects of all kinds over few names, so that they meet; and how to run and compare them."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+from hypothesis import strategies as st
+
+from peerd.derive.world import Commit, World
+from peerd.model.changes import AllocationChange, Change, ObjectChange
+from peerd.model.federation import Allocation
+from peerd.model.kube.kinds import KINDS_BY_NAME
+from peerd.model.kube.meta import KubeObject, ObjectKey
+from peerd.model.mesh import Settings
+
+ROOT = "istio-system"
+SPACES = ("nsaaa", "nsbbb")
+NAMES = ("n1", "n2")
+APPS = ("web", "db")
+NETWORKS = ("net1", "net2")
+
+spaces = st.sampled_from(SPACES)
+all_spaces = st.sampled_from((*SPACES, ROOT))
+names = st.sampled_from(NAMES)
+apps = st.sampled_from(APPS)
+times = st.sampled_from(["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"])
+ips = st.sampled_from(["10.0.0.1", "10.0.0.2", "fd00::1"])
+maybe_labels = st.sampled_from(
+    [
+        {},
+        {"istio.io/use-waypoint": "n1"},
+        {"istio.io/use-waypoint": "none"},
+        {"istio.io/use-waypoint": "n2", "istio.io/use-waypoint-namespace": "nsaaa"},
+        {"istio.io/use-waypoint": "n1", "istio.io/use-waypoint-canary": "n2"},
+        {"gateway.networking.k8s.io/gateway-name": "n1"},
+        {"istio.io/rev": "other"},
+        {"team": "x"},
+    ]
+)
+ports = st.sampled_from(
+    [
+        [],
+        [{"port": 80, "name": "http", "targetPort": 8080, "protocol": "TCP"}],
+        [{"port": 80, "name": "http", "targetPort": "web", "protocol": "TCP"}],
+    ]
+)
+
+
+def _meta(
+    space: str, name: str, created: str, labels: dict[str, str], annotations: dict[str, str]
+) -> dict[str, Any]:
+    meta: dict[str, Any] = {"name": name, "uid": f"uid-{name}", "creationTimestamp": created}
+    if space:
+        meta["namespace"] = space
+    return {**meta, "labels": labels, "annotations": annotations}
+
+
+def _metas(
+    space: st.SearchStrategy[str] = spaces,
+    name: st.SearchStrategy[str] = names,
+    annotations: Iterable[dict[str, str]] = ({},),
+) -> st.SearchStrategy[dict[str, Any]]:
+    labels = st.builds(lambda app, more: {"app": app, **more}, apps, maybe_labels)
+    return st.builds(_meta, space, name, times, labels, st.sampled_from(list(annotations)))
+
+
+_CAPTURED = ({}, {"ambient.istio.io/redirection": "enabled"})
+
+TREES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
+    "Namespace": st.fixed_dictionaries(
+        {
+            "metadata": st.builds(
+                lambda meta, network: {**meta, "labels": {**meta["labels"], **network}},
+                _metas(
+                    st.just(""),
+                    all_spaces,
+                    ({}, {"networking.istio.io/traffic-distribution": "PreferClose"}),
+                ),
+                st.sampled_from([{}, {"topology.istio.io/network": "net1"}]),
+            )
+        }
+    ),
+    "Node": st.fixed_dictionaries(
+        {
+            "metadata": st.builds(
+                lambda name, zone: {"name": name, "labels": {"topology.kubernetes.io/zone": zone}},
+                names,
+                st.sampled_from(["", "z1", "z2"]),
+            )
+        }
+    ),
+    "Pod": st.fixed_dictionaries(
+        {
+            "metadata": _metas(annotations=_CAPTURED),
+            "spec": st.fixed_dictionaries(
+                {
+                    "nodeName": names,
+                    "serviceAccountName": apps,
+                    "containers": st.sampled_from(
+                        [[], [{"ports": [{"name": "web", "containerPort": 9090, "protocol": "TCP"}]}]]
+                    ),
+                }
+            ),
+            "status": st.fixed_dictionaries(
+                {
+                    "phase": st.sampled_from(["Running", "Running", "Pending", "Succeeded"]),
+                    "podIPs": st.lists(ips.map(lambda ip: {"ip": ip}), max_size=2),
+                    "conditions": st.sampled_from([[], [{"type": "Ready", "status": "True"}]]),
+                }
+            ),
+        }
+    ),
+    "Service": st.fixed_dictionaries(
+        {
+            "metadata": _metas(),
+            "spec": st.fixed_dictionaries(
+                {
+                    "type": st.sampled_from(["ClusterIP", "ClusterIP", "ExternalName"]),
+                    "clusterIPs": st.lists(ips, max_size=2),
+                    "ports": ports,
+                    "selector": st.sampled_from([{}, {"app": "web"}, {"app": "db"}]),
+                    "publishNotReadyAddresses": st.booleans(),
+                }
+            ),
+        }
+    ),
+    "ServiceEntry": st.fixed_dictionaries(
+        {
+            "metadata": _metas(annotations=_CAPTURED),
+            "spec": st.fixed_dictionaries(
+                {
+                    "hosts": st.lists(
+                        st.sampled_from(["h.example.org", "*.example.org", "n1.nsaaa.svc.cluster.local"]),
+                        max_size=2,
+                        unique=True,
+                    ),
+                    "addresses": st.sampled_from([[], ["240.0.0.1"], ["10.1.0.0/16"]]),
+                    "ports": st.sampled_from([[], [{"number": 80, "name": "web", "protocol": "HTTP"}]]),
+                    "resolution": st.sampled_from(["", "STATIC", "DNS", "NONE", "DYNAMIC_DNS"]),
+                    "endpoints": st.lists(
+                        st.fixed_dictionaries(
+                            {"address": ips, "network": st.sampled_from(["", *NETWORKS])},
+                            optional={"labels": maybe_labels, "weight": st.just(3)},
+                        ),
+                        max_size=2,
+                    ),
+                },
+                optional={"workloadSelector": st.just({"labels": {"app": "web"}})},
+            ),
+        }
+    ),
+    "WorkloadEntry": st.fixed_dictionaries(
+        {
+            "metadata": _metas(annotations=_CAPTURED),
+            "spec": st.fixed_dictionaries(
+                {"address": st.one_of(ips, st.just("vm.example.org")), "labels": maybe_labels},
+                optional={"network": st.sampled_from(NETWORKS), "ports": st.just({"http": 81})},
+            ),
+        }
+    ),
+    "EndpointSlice": st.fixed_dictionaries(
+        {
+            "metadata": st.builds(
+                lambda meta, service: {**meta, "labels": {"kubernetes.io/service-name": service}},
+                _metas(),
+                names,
+            ),
+            "addressType": st.sampled_from(["IPv4", "FQDN"]),
+            "endpoints": st.lists(
+                st.fixed_dictionaries(
+                    {"addresses": st.lists(ips, max_size=2)},
+                    optional={
+                        "targetRef": st.builds(
+                            lambda space, name: {
+                                "kind": "Pod",
+                                "namespace": space,
+                                "name": name,
+                                "uid": f"uid-{name}",
+                            },
+                            spaces,
+                            names,
+                        )
+                    },
+                ),
+                max_size=2,
+            ),
+            "ports": st.sampled_from([[], [{"name": "http", "port": 8080, "protocol": "TCP"}]]),
+        }
+    ),
+    "Gateway": st.fixed_dictionaries(
+        {
+            "metadata": st.builds(
+                lambda meta, more: {**meta, "labels": more},
+                _metas(
+                    all_spaces,
+                    annotations=({}, {"ambient.istio.io/waypoint-inbound-binding": "PROXY/15088"}),
+                ),
+                st.sampled_from(
+                    [{}, {"topology.istio.io/network": "net1"}, {"topology.istio.io/network": "net2"}]
+                ),
+            ),
+            "spec": st.fixed_dictionaries(
+                {
+                    "gatewayClassName": st.sampled_from(["istio-waypoint", "istio-remote", "istio-eastwest"]),
+                    "addresses": st.sampled_from([[], [{"type": "IPAddress", "value": "192.0.2.1"}]]),
+                    "listeners": st.lists(
+                        st.fixed_dictionaries(
+                            {"port": st.sampled_from([15008, 15088]), "protocol": st.just("HBONE")},
+                            optional={
+                                "allowedRoutes": st.sampled_from(
+                                    [
+                                        {"namespaces": {"from": "All"}},
+                                        {
+                                            "namespaces": {
+                                                "from": "Selector",
+                                                "selector": {"matchLabels": {"team": "x"}},
+                                            }
+                                        },
+                                    ]
+                                )
+                            },
+                        ),
+                        max_size=2,
+                    ),
+                }
+            ),
+            "status": st.fixed_dictionaries(
+                {
+                    "addresses": st.sampled_from(
+                        [
+                            [],
+                            [{"type": "IPAddress", "value": "192.0.2.1"}],
+                            [{"type": "Hostname", "value": "gw.example.org"}],
+                        ]
+                    )
+                }
+            ),
+        }
+    ),
+    "GatewayClass": st.fixed_dictionaries(
+        {
+            "metadata": st.builds(
+                lambda name, traffic: {"name": name, "labels": {"istio.io/waypoint-for": traffic}},
+                st.just("istio-waypoint"),
+                st.sampled_from(["service", "all", "workload"]),
+            )
+        }
+    ),
+    "AuthorizationPolicy": st.fixed_dictionaries(
+        {
+            "metadata": _metas(all_spaces),
+            "spec": st.fixed_dictionaries(
+                {"action": st.sampled_from(["ALLOW", "DENY", "AUDIT"])},
+                optional={"selector": st.builds(lambda app: {"matchLabels": {"app": app}}, apps)},
+            ),
+        }
+    ),
+    "PeerAuthentication": st.fixed_dictionaries(
+        {
+            "metadata": _metas(all_spaces),
+            "spec": st.fixed_dictionaries(
+                {"mtls": st.sampled_from([{"mode": "STRICT"}, {"mode": "PERMISSIVE"}, {}])},
+                optional={
+                    "selector": st.builds(lambda app: {"matchLabels": {"app": app}}, apps),
+                    "portLevelMtls": st.sampled_from(
+                        [{"80": {"mode": "STRICT"}}, {"80": {"mode": "DISABLE"}}]
+                    ),
+                },
+            ),
+        }
+    ),
+    "ConfigMap": st.fixed_dictionaries(
+        {
+            "metadata": st.just({"namespace": ROOT, "name": "istio"}),
+            "data": st.sampled_from(
+                [
+                    {},
+                    {"mesh": "trustDomain: other.local"},
+                    {"mesh": "discoverySelectors: [{matchLabels: {team: x}}]"},
+                    {"mesh": "rootNamespace: nsaaa"},
+                    {"mesh": "serviceEntryVisibility: {defaultVisibility: NAMESPACE}"},
+                ]
+            ),
+        }
+    ),
+}
+
+
+def change(kind: str, tree: dict[str, Any]) -> ObjectChange:
+    """An object put, from its JSON tree."""
+    found: KubeObject = msgspec.convert(tree, KINDS_BY_NAME[kind].type)
+    return ObjectChange(kind, found.key, found)
+
+
+def _put(kind: str) -> st.SearchStrategy[Change]:
+    return TREES[kind].map(lambda tree: change(kind, tree))
+
+
+def _delete(kind: str) -> st.SearchStrategy[Change]:
+    return _put(kind).map(lambda put: ObjectChange(kind, _key(put), None))
+
+
+def _key(put: Change) -> ObjectKey:
+    assert isinstance(put, ObjectChange)
+    return put.key
+
+
+_KINDS = st.sampled_from(sorted(TREES))
+puts: st.SearchStrategy[Change] = _KINDS.flatmap(_put)
+allocations: st.SearchStrategy[Change] = st.builds(
+    AllocationChange,
+    st.just("h.example.org"),
+    st.one_of(st.none(), st.just(Allocation(b"\xf0\xf0\0\x01", b""))),
+)
+# Puts are drawn more often, or nothing would ever be there.
+events: st.SearchStrategy[Change] = st.one_of(puts, puts, puts, allocations, _KINDS.flatmap(_delete))
+histories = st.lists(st.lists(events, max_size=12), max_size=6)
+
+
+class Inputs:
+    """What has been put and not deleted, in the order of the last put."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[str, object], Change] = {}
+
+    def note(self, changes: Iterable[Change]) -> None:
+        """Take a batch in."""
+        for found in changes:
+            if isinstance(found, ObjectChange):
+                name: tuple[str, object] = (found.kind, found.key)
+                gone = found.object is None
+            else:
+                assert isinstance(found, AllocationChange)
+                name, gone = ("allocation", found.host), found.allocation is None
+            self._held.pop(name, None)
+            if not gone:
+                self._held[name] = found
+
+    def puts(self) -> list[Change]:
+        """A batch that makes this from nothing."""
+        return list(self._held.values())
+
+    def deletes(self) -> list[Change]:
+        """A batch that deletes all of it."""
+        return [
+            ObjectChange(found.kind, found.key, None)
+            if isinstance(found, ObjectChange)
+            else AllocationChange(found.host, None)
+            for found in self._held.values()
+            if isinstance(found, ObjectChange | AllocationChange)
+        ]
+
+
+PARTS = ("addresses", "policies", "exports", "peers", "wanted_hosts", "diagnostics")
+
+
+class Seen:
+    """What a follower of commits holds; it refuses a change that changes nothing."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
+        self.info: object = None
+        self.network = ""
+
+    def take(self, commit: Commit) -> None:
+        """Apply a commit."""
+        for part, held in self.parts.items():
+            named = getattr(commit, part)
+            assert len({name for name, _ in named}) == len(named), "a name twice in one revision"
+            for name, record in named:
+                assert held.get(name) != record, f"{part}: {name} is sent again, unchanged"
+                if record is None:
+                    del held[name]
+                else:
+                    held[name] = record
+        if commit.info is not None:
+            assert commit.info != self.info
+            self.info = commit.info
+        self.network = commit.network
+
+    def everything(self) -> tuple[object, ...]:
+        """For comparing two of them."""
+        return self.parts, self.info, self.network
+
+
+def finish(world: World, should_yield: Callable[[], bool] = lambda: False) -> Commit:
+    """Run the open batch to its end and commit it."""
+    while not world.work(should_yield):
+        pass
+    return world.commit()
+
+
+def from_scratch(changes: Iterable[Change], settings: Settings | None = None) -> Seen:
+    """What one batch on an empty world shows."""
+    world, seen = World(settings or Settings()), Seen()
+    world.apply(changes)
+    seen.take(finish(world))
+    return seen
