@@ -1,8 +1,8 @@
 """Summaries that stay steady while Pods come and go (decision D20): a machine between exports and peers.
 
 Against what was last announced: a first definition, a removal, a change of anything but capacity, capacity
-from 0 or to 0, and a decrease by a quarter or more are announced at once. Every other change of capacity waits
-until it has not changed for 5 s, at most 30 s after the first one that was not announced.
+from 0 or to 0, and a decrease by a quarter or more are announced at once. Every other change of capacity
+waits until it has not changed for 5 s, at most 30 s after the first one that was not announced.
 """
 
 import heapq
