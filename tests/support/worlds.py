@@ -28,6 +28,8 @@ ips = st.sampled_from(["10.0.0.1", "10.0.0.2", "fd00::1"])
 maybe_labels = st.sampled_from(
     [
         {},
+        {},
+        {"istio.io/use-waypoint": "n1"},
         {"istio.io/use-waypoint": "n1"},
         {"istio.io/use-waypoint": "none"},
         {"istio.io/use-waypoint": "n2", "istio.io/use-waypoint-namespace": "nsaaa"},
@@ -103,8 +105,8 @@ TREES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
             ),
             "status": st.fixed_dictionaries(
                 {
-                    "phase": st.sampled_from(["Running", "Running", "Pending", "Succeeded"]),
-                    "podIPs": st.lists(ips.map(lambda ip: {"ip": ip}), max_size=2),
+                    "phase": st.sampled_from(["Running", "Running", "Running", "Pending", "Succeeded"]),
+                    "podIPs": st.lists(ips.map(lambda ip: {"ip": ip}), min_size=1, max_size=2),
                     "conditions": st.sampled_from([[], [{"type": "Ready", "status": "True"}]]),
                 }
             ),
@@ -201,7 +203,9 @@ TREES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
             ),
             "spec": st.fixed_dictionaries(
                 {
-                    "gatewayClassName": st.sampled_from(["istio-waypoint", "istio-remote", "istio-eastwest"]),
+                    "gatewayClassName": st.sampled_from(
+                        ["istio-waypoint", "istio-waypoint", "istio-remote", "istio-eastwest"]
+                    ),
                     "addresses": st.sampled_from([[], [{"type": "IPAddress", "value": "192.0.2.1"}]]),
                     "listeners": st.lists(
                         st.fixed_dictionaries(
@@ -229,6 +233,7 @@ TREES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
                     "addresses": st.sampled_from(
                         [
                             [],
+                            [{"type": "IPAddress", "value": "192.0.2.1"}],
                             [{"type": "IPAddress", "value": "192.0.2.1"}],
                             [{"type": "Hostname", "value": "gw.example.org"}],
                         ]
@@ -305,7 +310,8 @@ def _key(put: Change) -> ObjectKey:
     return put.key
 
 
-_KINDS = st.sampled_from(sorted(TREES))
+# What others refer to is drawn more often, so that they find it.
+_KINDS = st.sampled_from([*sorted(TREES), "Pod", "Pod", "Pod", "Service", "Service", "Gateway", "Gateway"])
 puts: st.SearchStrategy[Change] = _KINDS.flatmap(_put)
 allocations: st.SearchStrategy[Change] = st.builds(
     AllocationChange,
@@ -314,7 +320,10 @@ allocations: st.SearchStrategy[Change] = st.builds(
 )
 # Puts are drawn more often, or nothing would ever be there.
 events: st.SearchStrategy[Change] = st.one_of(puts, puts, puts, allocations, _KINDS.flatmap(_delete))
-histories = st.lists(st.lists(events, max_size=12), max_size=6)
+histories = st.lists(st.lists(events, min_size=4, max_size=16), min_size=1, max_size=5)
+worlds: st.SearchStrategy[list[Change]] = st.one_of(
+    st.lists(puts, max_size=3), st.lists(puts, min_size=15, max_size=50)
+)
 
 
 class Inputs:

@@ -11,7 +11,7 @@ from peerd.derive.world import World
 from peerd.model.changes import Change, ObjectChange
 from peerd.model.kube.kinds import KINDS_BY_NAME
 from peerd.model.mesh import Settings
-from tests.support.worlds import PARTS, ROOT, Inputs, Seen, finish, from_scratch, histories, puts
+from tests.support.worlds import PARTS, ROOT, Inputs, Seen, finish, from_scratch, histories, worlds
 from tests.support.ztunnel_rules import violations
 
 relaxed = settings(deadline=None, max_examples=80)
@@ -37,7 +37,7 @@ def test_any_history_gives_what_a_fresh_start_gives(history: list[list[Change]])
 def test_no_revision_shows_half_a_batch(history: list[list[Change]], order: random.Random) -> None:
     """Sliced anywhere, with the next batch coming in between: each commit shows exactly its own batch."""
     world, seen, inputs = World(Settings()), Seen(), Inputs()
-    world.apply(history[0] if history else [])
+    world.apply(history[0])
     for batch, following in pairwise([*history, []]):
         world.work(lambda: True)  # the batch is open now
         world.apply(following)
@@ -47,7 +47,7 @@ def test_no_revision_shows_half_a_batch(history: list[list[Change]], order: rand
 
 
 @relaxed
-@given(st.lists(puts, max_size=30), st.randoms(use_true_random=False))
+@given(worlds, st.randoms(use_true_random=False))
 def test_the_order_of_objects_is_no_matter(objects: list[Change], order: random.Random) -> None:
     """Permuted inputs give the same world, in one batch or in one for each object."""
     inputs = Inputs()
@@ -96,7 +96,7 @@ def renamed(text: bytes) -> bytes:
 
 
 @relaxed
-@given(st.lists(puts, max_size=30))
+@given(worlds)
 def test_renaming_namespaces_commutes_with_derivation(objects: list[Change]) -> None:
     """Namespaces have no meaning but the root's: derive then rename is rename then derive."""
     inputs = Inputs()
@@ -115,7 +115,7 @@ def test_renaming_namespaces_commutes_with_derivation(objects: list[Change]) -> 
 
 
 @relaxed
-@given(st.lists(puts, max_size=30))
+@given(worlds)
 def test_whatever_is_sent_ztunnel_accepts(objects: list[Change]) -> None:
     """No record of any random world breaks a rule of ztunnel's (wire-contract §1.6)."""
     seen = from_scratch(objects)
