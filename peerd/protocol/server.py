@@ -5,21 +5,23 @@ Nothing is queued per client: what a stream is owed is its cursor's distance to 
 into a response when the stream can take one (decision D4).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
-from peerd.limits import NAMES_PER_STREAM, TYPES_PER_STREAM, hit
+from peerd.limits import TYPES_PER_STREAM, hit
 from peerd.model.frame import Frame
 from peerd.model.record import Record
 from peerd.model.wire import field, read_map_entry
+from peerd.protocol import wildcard
 from peerd.protocol.envelope import DeltaRequest, Node
-from peerd.protocol.errors import BehindError, LimitExceededError, MalformedMessageError, OverdueError
+from peerd.protocol.errors import LimitExceededError, MalformedMessageError, OverdueError
 from peerd.protocol.interest import Interest
+from peerd.protocol.named import Names
 from peerd.protocol.rules import Offer, TypeRules
 from peerd.protocol.source import Source
 from peerd.protocol.subscription import Event, State, Subscription, TypeStatus
 
 WILDCARD = "*"
-_SLICE = 2_000  # map entries between two chances for others
+_SERVED = (State.DUE, State.LIVE)
 _OFFERS = {Offer.NONE: Event.VERSIONS, Offer.EQUAL: Event.EQUAL, Offer.WANTED: Event.WANTED}
 
 
@@ -47,7 +49,7 @@ class DeltaServer:
         self.node = Node()
         self._source = source
         self._rules = rules
-        self._interest = interest
+        self._by_name = Names(interest, self)
         self._ack_overdue = ack_overdue
         self._write_deadline = write_deadline
         self._stale = stale
@@ -103,7 +105,7 @@ class DeltaServer:
             versions, subscription.versions = subscription.versions, ()
             try:
                 if subscription.wildcard:
-                    yield from self._compare_all(subscription, versions)
+                    yield from wildcard.compare(subscription, versions)
                 else:
                     yield from self._compare_named(subscription, versions)
             except ValueError as error:
@@ -189,7 +191,7 @@ class DeltaServer:
     def close(self) -> None:
         """The stream ended."""
         for subscription in self._ordered:
-            self._interest.leave(subscription.type_url, subscription.tokens, self)
+            self._by_name.forget(subscription)
 
     @property
     def withholding(self) -> int:
@@ -241,15 +243,14 @@ class DeltaServer:
         )
         if had and not subscription.wildcard:
             subscription.cursor = subscription.source.revision
-            self._follow(subscription, subscription.subscribed)
+            self._by_name.follow(subscription, subscription.subscribed)
         elif subscription.wildcard and not had:
-            self._interest.leave(subscription.type_url, subscription.tokens, self)
-            subscription.tokens, subscription.dirty, subscription.held = set(), set(), {}
+            self._by_name.forget(subscription)
         for name in request.subscribe:
             if name != WILDCARD:
                 subscription.subscribed.add(name)
                 subscription.keys[name] = None
-                self._follow(subscription, (name,))
+                self._by_name.follow(subscription, (name,))
         for name in request.unsubscribe:
             if name == WILDCARD:
                 continue
@@ -261,7 +262,7 @@ class DeltaServer:
                 else:
                     subscription.keys.pop(name, None)
                     subscription.held.pop(name, None)
-                    self._unfollow(subscription, name)
+                    self._by_name.unfollow(subscription, name)
         if begins:
             self._begin(subscription, request)
 
@@ -282,41 +283,20 @@ class DeltaServer:
         if subscription.state is State.COMPARING:
             subscription.versions = request.versions
             self._comparing.add(subscription.type_url)
-            if len(request.versions) <= _SLICE:
+            if len(request.versions) <= wildcard.SLICE:
                 for _ in self.compare():
                     pass
-
-    def _compare_all(self, subscription: Subscription, versions: tuple[bytes, ...]) -> Iterator[None]:
-        held: set[bytes] = set()
-        for start in range(0, len(versions), _SLICE):
-            held.update(versions[start : start + _SLICE])
-            yield
-        source, url = subscription.source, subscription.type_url
-        difference = source.difference(held)
-        subscription.compared = source.revision
-        puts, removals = difference.puts, difference.removals
-        withheld = subscription.rules.withheld
-        if withheld is not None and (removals or difference.differing):
-            kept = {name for name in (*removals, *difference.differing) if withheld(url, name)}
-            for name in kept:
-                resource = source.get(name)
-                subscription.withheld[name] = resource.version if resource else ""
-            puts = tuple(name for name in puts if name not in kept)
-            removals = tuple(name for name in removals if name not in kept)
-        subscription.puts, subscription.removals = puts, removals
 
     def _compare_named(self, subscription: Subscription, versions: tuple[bytes, ...]) -> Iterator[None]:
         """A client without the wildcard: what it holds is what it follows."""
         source, withheld = subscription.source, subscription.rules.withheld
         removals = []
         for index, entry in enumerate(versions):
-            if index % _SLICE == 0:
+            if index % wildcard.SLICE == 0:
                 yield
             name, version = read_map_entry(entry)
-            subscription.held[name] = version
-            self._follow(subscription, (name, *self._member_groups(subscription, name)))
-            resource = source.get(name)
-            if resource is not None:
+            self._by_name.hold(subscription, name, version)
+            if source.get(name) is not None:
                 subscription.dirty.add(name)
             elif withheld is not None and withheld(subscription.type_url, name):
                 subscription.withheld[name] = ""
@@ -345,27 +325,57 @@ class DeltaServer:
 
     def _owed(self, subscription: Subscription, now: float) -> tuple[Frame, ...]:
         """What the subscription is owed and may have now; moves its cursor over it."""
-        if subscription.state is State.DUE:
-            if not self._predecessor_sent(subscription, now):
-                return ()
+        state = subscription.state
+        if state is State.ASKING:
+            subscription.move(Event.ANSWERED)
+            return self._notice(subscription, "w")
+        if state not in _SERVED or not self._predecessor_sent(subscription, now):
+            return ()
+        if state is State.DUE:
             frames = self._first(subscription)
             subscription.move(Event.ANSWERED)
             return frames
-        if subscription.state is State.ASKING:
-            subscription.move(Event.ANSWERED)
-            return subscription.source.notice(subscription.span("w"), (self._notice(subscription),))
-        if subscription.state is not State.LIVE or not self._predecessor_sent(subscription, now):
-            return ()
+        return self._live(subscription, now)
+
+    def _first(self, subscription: Subscription) -> tuple[Frame, ...]:
+        if subscription.wildcard:
+            frames = wildcard.first(subscription)
+        else:
+            frames = self._by_name.first(subscription, self.node)
+        subscription.cursor = subscription.source.revision
+        subscription.resumed = False
+        return frames + self._notice(subscription, "s")
+
+    def _live(self, subscription: Subscription, now: float) -> tuple[Frame, ...]:
         if subscription.keys or (subscription.dirty and not subscription.wildcard):
-            return self._named(subscription, always=False)
+            return self._by_name.answer(subscription)
         if not subscription.wildcard:
             subscription.cursor = subscription.source.revision
             return ()
         if subscription.rules.waits_for_ack and subscription.outstanding:
             return ()
         if subscription.puts or subscription.removals:
-            return self._released(subscription)
-        return self._changes(subscription) or self._late_removals(subscription, now)
+            return wildcard.released(subscription)
+        return wildcard.changes(subscription) or wildcard.late_removals(
+            subscription, self._removals_until(subscription, now)
+        )
+
+    def _notice(self, subscription: Subscription, prefix: str) -> tuple[Frame, ...]:
+        resume = subscription.rules.resume
+        if resume is None:
+            return ()
+        notice = resume.notice(subscription.type_url, subscription.offer)
+        return subscription.source.notice(subscription.span(prefix), (notice,))
+
+    def _removals_until(self, subscription: Subscription, now: float) -> int:
+        """Up to which revision removals that go by themselves may go; -1 for none (decision D8)."""
+        rules, revision = subscription.rules, subscription.source.revision
+        if not rules.removals_after or (subscription.removed == revision and not subscription.late):
+            return -1
+        cause = self._subscriptions.get(rules.removals_after)
+        if cause is None:
+            return revision if self._patience_over(subscription, now) else -1
+        return cause.settled() if cause.state is State.LIVE else -1
 
     def _predecessor_sent(self, subscription: Subscription, now: float) -> bool:
         """Whether the type that goes first has sent all of the present revision (decision D8)."""
@@ -385,174 +395,3 @@ class DeltaServer:
             self.wake_at = until if self.wake_at is None else min(until, self.wake_at)
             return False
         return True
-
-    def _first(self, subscription: Subscription) -> tuple[Frame, ...]:
-        source = subscription.source
-        if not subscription.wildcard:
-            groups = subscription.rules.own_groups
-            own = groups(self.node) if groups is not None else ()
-            self._follow(subscription, own)
-            subscription.dirty.update(own)
-            frames = self._named(subscription, always=True)
-        elif subscription.resumed:
-            frames = self._resumed(subscription)
-        else:
-            frames = source.snapshot()
-            subscription.removed = source.revision
-        subscription.cursor = source.revision
-        subscription.resumed = False
-        if subscription.rules.resume is not None:
-            frames += source.notice(subscription.span("s"), (self._notice(subscription),))
-        return frames
-
-    def _resumed(self, subscription: Subscription) -> tuple[Frame, ...]:
-        """What the comparison found, and what changed since it was made."""
-        source = subscription.source
-        self._check_horizon(subscription, subscription.compared)
-        since = source.net(subscription.compared)
-        puts = dict.fromkeys((*subscription.puts, *since.puts))
-        lacking = set(subscription.puts)
-        removals = tuple(
-            name
-            for name in dict.fromkeys((*subscription.removals, *since.removals))
-            if source.get(name) is None and name not in lacking
-        )
-        subscription.puts = subscription.removals = ()
-        subscription.removed = source.revision
-        if subscription.rules.removals_after:
-            subscription.late, removals = removals, ()
-        if subscription.rules.resume is not None and not puts and not removals:
-            return ()  # the notice that follows says it all
-        return source.answer(subscription.span("r"), puts, removals)
-
-    def _released(self, subscription: Subscription) -> tuple[Frame, ...]:
-        """Names that were withheld and no longer are."""
-        removals = tuple(name for name in subscription.removals if subscription.source.get(name) is None)
-        puts, subscription.puts, subscription.removals = subscription.puts, (), ()
-        if subscription.rules.removals_after:
-            subscription.late, removals = (*subscription.late, *removals), ()
-        return subscription.source.answer(subscription.span("h"), puts, removals) if puts or removals else ()
-
-    def _changes(self, subscription: Subscription) -> tuple[Frame, ...]:
-        source = subscription.source
-        if subscription.cursor == source.revision:
-            return ()
-        self._check_horizon(subscription, subscription.cursor)
-        frames = source.changes(subscription.cursor, removals=not subscription.rules.removals_after)
-        subscription.cursor = source.revision
-        return frames
-
-    def _late_removals(self, subscription: Subscription, now: float) -> tuple[Frame, ...]:
-        """Removals that waited until the client took what caused them (decision D8)."""
-        if not subscription.rules.removals_after:
-            return ()
-        source = subscription.source
-        cause = self._subscriptions.get(subscription.rules.removals_after)
-        if cause is not None:
-            if cause.state is not State.LIVE:
-                return ()
-            until = cause.settled()
-        elif subscription.late or subscription.removed < source.revision:
-            if not self._patience_over(subscription, now):
-                return ()
-            until = source.revision
-        else:
-            return ()
-        if until < subscription.removed or (until == subscription.removed and not subscription.late):
-            return ()
-        self._check_horizon(subscription, subscription.removed)
-        since, subscription.removed = subscription.removed, until
-        late, subscription.late = subscription.late, ()
-        late = tuple(name for name in late if source.get(name) is None)
-        if not late:
-            return source.removals(since, until)
-        return source.answer(subscription.span("x"), (), (*late, *source.gone(since, until)))
-
-    def _check_horizon(self, subscription: Subscription, cursor: int) -> None:
-        if cursor < subscription.source.log.horizon:
-            raise BehindError(
-                f"{subscription.type_url}: revision {cursor} is past the change log's horizon"
-                f" {subscription.source.log.horizon}; reconnect with your versions"
-            )
-
-    def _notice(self, subscription: Subscription) -> bytes:
-        resume = subscription.rules.resume
-        return resume.notice(subscription.type_url, subscription.offer) if resume is not None else b""
-
-    # -- single names -------------------------------------------------------------------------------------
-
-    def _named(self, subscription: Subscription, *, always: bool) -> tuple[Frame, ...]:
-        """Answers to look-ups, and changes to what is followed (decision D12)."""
-        source = subscription.source
-        puts: dict[str, None] = {}
-        removals: dict[str, None] = dict.fromkeys(subscription.removals)
-        subscription.removals = ()
-        keys, subscription.keys = subscription.keys, {}
-        dirty, subscription.dirty = subscription.dirty, set()
-        for key in keys:
-            found = source.resolve(key)
-            if key not in found:
-                # Nothing has that very name: its removal is what ends the client's wait for it.
-                removals[key] = None
-            puts.update(dict.fromkeys(found))
-        if not subscription.wildcard:
-            self._update(subscription, puts, removals, sorted(dirty))
-            subscription.cursor = source.revision
-        if not (puts or removals or always):
-            return ()
-        return source.answer(subscription.span("d"), puts, removals, aliases=True)
-
-    def _update(
-        self,
-        subscription: Subscription,
-        puts: dict[str, None],
-        removals: dict[str, None],
-        dirty: Iterable[str],
-    ) -> None:
-        """Add what changed behind *dirty* tokens, and the members that names in *puts* bring with them."""
-        source, held = subscription.source, subscription.held
-        waiting = list(puts)
-        for token in dirty:
-            if token in held and source.get(token) is None:
-                del held[token]
-                removals[token] = None
-                self._unfollow(subscription, token)
-            waiting += source.resolve(token)
-            waiting += source.members(token)
-        while waiting:
-            name = waiting.pop()
-            resource = source.get(name)
-            if resource is None or (held.get(name) == resource.version and name not in puts):
-                continue
-            puts[name] = None
-            known, held[name] = name in held, resource.version
-            if not known:
-                groups = self._member_groups(subscription, name)
-                self._follow(subscription, (name, *groups))
-                for group in groups:
-                    waiting += [member for member in source.members(group) if member not in puts]
-
-    def _member_groups(self, subscription: Subscription, name: str) -> tuple[str, ...]:
-        groups = subscription.rules.member_groups
-        return groups(name) if groups is not None else ()
-
-    def _follow(self, subscription: Subscription, tokens: Iterable[str]) -> None:
-        if subscription.wildcard:
-            return
-        for token in tokens:
-            if token not in subscription.tokens:
-                if len(subscription.tokens) >= NAMES_PER_STREAM.value:
-                    hit(NAMES_PER_STREAM)
-                    raise LimitExceededError(
-                        f"{subscription.type_url}: more than {NAMES_PER_STREAM.value} names on one stream;"
-                        " subscribe to the wildcard instead"
-                    )
-                subscription.tokens.add(token)
-                self._interest.follow(subscription.type_url, token, self)
-
-    def _unfollow(self, subscription: Subscription, name: str) -> None:
-        """Follow *name* no longer, unless the client asked for it by name."""
-        if name not in subscription.subscribed:
-            tokens = subscription.tokens & {name, *self._member_groups(subscription, name)}
-            subscription.tokens -= tokens
-            self._interest.leave(subscription.type_url, tokens, self)

@@ -19,6 +19,7 @@ from peerd.protocol.subscription import TypeStatus
 from peerd.resources.store import ResourceStore
 from peerd.serve.admission import Admission, AdmissionLimits, FirstAnswers
 from peerd.serve.ads_stream import AdsStream
+from peerd.serve.authorisation import GOVERNED
 from peerd.serve.connections import Connection, ConnectionRegistry, TypeView
 from peerd.serve.debug_types import DebugTypes
 from peerd.serve.node import check_node
@@ -55,6 +56,10 @@ def ztunnel_rules(withheld: Callable[[str, str], bool] | None = None) -> dict[st
     }
 
 
+def _refusal(caller: Caller, type_url: str) -> str:
+    return f"{caller.identity or caller.kind} may not have {type_url}"
+
+
 class AdsService:
     """Serves a store's resources on any transport.
 
@@ -62,7 +67,7 @@ class AdsService:
         store: what is served; its windows are closed here.
         rules: how each of its types is.
         authenticate: who calls; raises StreamClosed.
-        allowed: whether a caller may have a type.
+        allowed: whether a caller may have a type, and `refusal` what to say where not.
         registry: where open streams are seen.
         debug: answers istioctl's debug types.
         clock: monotonic and wall time.
@@ -83,6 +88,7 @@ class AdsService:
         debug: DebugTypes,
         clock: Clock,
         limits: AdmissionLimits | None = None,
+        refusal: Callable[[Caller, str], str] = _refusal,
         ready: Callable[[], str] = lambda: "",
         resident: Callable[[], int] = lambda: 0,
         window_seconds: float | None = None,
@@ -92,6 +98,7 @@ class AdsService:
         self._rules = dict(rules)
         self._authenticate = authenticate
         self._allowed = allowed
+        self._refusal = refusal
         self._registry = registry
         self._debug = debug
         self._clock = clock
@@ -202,13 +209,12 @@ class AdsService:
             )
 
     def _judge_type(self, caller: Caller, type_url: str) -> None:
-        # A type we do not serve gives nothing away; the machine answers it with nothing (a newer client).
-        known = type_url in self._rules or type_url in self._debug.types
-        if known and not self._allowed(caller, type_url):
-            self._registry.refused[StatusCode.PERMISSION_DENIED.name] += 1
-            raise StreamClosed(
-                StatusCode.PERMISSION_DENIED, f"{caller.kind} {caller.identity} may not have {type_url}"
-            )
+        if self._allowed(caller, type_url):
+            return
+        if type_url not in GOVERNED and any(self._allowed(caller, served) for served in self._rules):
+            return  # a newer client asks for what nobody has: the machine answers it with nothing
+        self._registry.refused[StatusCode.PERMISSION_DENIED.name] += 1
+        raise StreamClosed(StatusCode.PERMISSION_DENIED, self._refusal(caller, type_url))
 
     def _count_push(self, outgoing: Outgoing) -> None:
         self._registry.pushes[outgoing.type_url] += 1

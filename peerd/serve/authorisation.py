@@ -44,6 +44,8 @@ TABLE: dict[Role, frozenset[str]] = {
     Role.PEER: frozenset({FEDERATED_SERVICE, SEGMENT, PEER_INFO, ADDRESS}),
     Role.LOOPBACK: _MESH | _DEBUG,
 }
+GOVERNED = frozenset[str]().union(*TABLE.values())
+"""Types that somebody may have."""
 
 
 class Authorisation:

@@ -2,8 +2,9 @@
 
 import ipaddress
 
-from peerd.model.caller import Caller, CallerKind
+from peerd.model.caller import Caller
 from peerd.protocol.envelope import Node
+from peerd.serve.identity_check import check_node_identity
 from peerd.transport.base import StatusCode, StreamClosed
 
 _KINDS = ("ztunnel", "sidecar", "router", "waypoint", "agentgateway")
@@ -22,17 +23,7 @@ def check_node(node: Node | None, caller: Caller) -> None:
         )
     if not _any_ip((parts[1], *node.text("INSTANCE_IPS").split(","))):
         raise StreamClosed(StatusCode.INVALID_ARGUMENT, f"node id {node.id[:200]!r} names no IP address")
-    identity = caller.identity
-    if caller.kind is CallerKind.LOOPBACK or identity is None:
-        return
-    namespace = node.text("NAMESPACE") or parts[3].partition(".")[0]
-    account = node.text("SERVICE_ACCOUNT")
-    if namespace != identity.namespace or (account and account != identity.service_account):
-        raise StreamClosed(
-            StatusCode.PERMISSION_DENIED,
-            f"the caller is {identity}, its node says namespace {namespace!r}"
-            + (f" and account {account!r}" if account else ""),
-        )
+    check_node_identity(caller, node.id, node.text("NAMESPACE"), node.text("SERVICE_ACCOUNT"))
 
 
 def _any_ip(texts: tuple[str, ...]) -> bool:

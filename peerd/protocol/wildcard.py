@@ -1,0 +1,100 @@
+"""Answers under the wildcard: whole, resumed, changes, removals that had to wait (decisions D4, D8, D13)."""
+
+from collections.abc import Iterator
+
+from peerd.model.frame import Frame
+from peerd.protocol.errors import BehindError
+from peerd.protocol.subscription import Subscription
+
+SLICE = 2_000  # map entries between two chances for others
+
+
+def compare(subscription: Subscription, versions: tuple[bytes, ...]) -> Iterator[None]:
+    """Find what a client that holds *versions* lacks, in slices. Raises ValueError for malformed entries."""
+    held: set[bytes] = set()
+    for start in range(0, len(versions), SLICE):
+        held.update(versions[start : start + SLICE])
+        yield
+    source, url = subscription.source, subscription.type_url
+    difference = source.difference(held)
+    subscription.compared = source.revision
+    puts, removals = difference.puts, difference.removals
+    withheld = subscription.rules.withheld
+    if withheld is not None and (removals or difference.differing):
+        kept = {name for name in (*removals, *difference.differing) if withheld(url, name)}
+        for name in kept:
+            resource = source.get(name)
+            subscription.withheld[name] = resource.version if resource else ""
+        puts = tuple(name for name in puts if name not in kept)
+        removals = tuple(name for name in removals if name not in kept)
+    subscription.puts, subscription.removals = puts, removals
+
+
+def first(subscription: Subscription) -> tuple[Frame, ...]:
+    """The first answer."""
+    source = subscription.source
+    since, subscription.removed = subscription.compared, source.revision
+    if not subscription.resumed:
+        return source.snapshot()
+    # What the comparison found, and what changed since it was made.
+    check_horizon(subscription, since)
+    net = source.net(since)
+    lacking = set(subscription.puts)
+    removals = tuple(
+        name
+        for name in dict.fromkeys((*subscription.removals, *net.removals))
+        if source.get(name) is None and name not in lacking
+    )
+    puts = tuple(name for name in dict.fromkeys((*subscription.puts, *net.puts)) if source.get(name))
+    subscription.puts = subscription.removals = ()
+    if subscription.rules.removals_after:
+        subscription.late, removals = removals, ()
+    if subscription.rules.resume is not None and not puts and not removals:
+        return ()  # the notice that follows says it all
+    return source.answer(subscription.span("r"), puts, removals)
+
+
+def released(subscription: Subscription) -> tuple[Frame, ...]:
+    """Names that were withheld and no longer are."""
+    source = subscription.source
+    puts = tuple(name for name in subscription.puts if source.get(name) is not None)
+    removals = tuple(name for name in subscription.removals if source.get(name) is None)
+    subscription.puts = subscription.removals = ()
+    if subscription.rules.removals_after:
+        subscription.late, removals = (*subscription.late, *removals), ()
+    return source.answer(subscription.span("h"), puts, removals) if puts or removals else ()
+
+
+def changes(subscription: Subscription) -> tuple[Frame, ...]:
+    """What changed since the cursor; nothing where nothing of this type did."""
+    source = subscription.source
+    if subscription.cursor == source.revision:
+        return ()
+    check_horizon(subscription, subscription.cursor)
+    frames = source.changes(subscription.cursor, removals=not subscription.rules.removals_after)
+    subscription.cursor = source.revision
+    return frames
+
+
+def late_removals(subscription: Subscription, until: int) -> tuple[Frame, ...]:
+    """Removals up to *until*, the revision whose cause the client took."""
+    if until < subscription.removed or (until == subscription.removed and not subscription.late):
+        return ()
+    check_horizon(subscription, subscription.removed)
+    source = subscription.source
+    since, subscription.removed = subscription.removed, until
+    late = tuple(name for name in subscription.late if source.get(name) is None)
+    subscription.late = ()
+    if not late:
+        return source.removals(since, until)
+    return source.answer(subscription.span("x"), (), (*late, *source.gone(since, until)))
+
+
+def check_horizon(subscription: Subscription, cursor: int) -> None:
+    """Raises BehindError where the change log does not reach back to *cursor*."""
+    horizon = subscription.source.log.horizon
+    if cursor < horizon:
+        raise BehindError(
+            f"{subscription.type_url}: revision {cursor} is past the change log's horizon {horizon};"
+            " reconnect with your versions"
+        )
