@@ -89,9 +89,24 @@ class ChangeLog:
                     removed[name] = None
         return Span(tuple(put), tuple(removed))
 
-    def removed_at(self, name: str) -> int | None:
-        """The revision that removed *name*, None where it exists or the horizon has passed."""
-        return self._removed_at.get(name)
+    def gone(self, since: int, until: int) -> tuple[str, ...]:
+        """Names removed in (since, until] that were not touched later.
+
+        Unlike `span` it names those that came in between too: a client whose removals lag behind the rest
+        (decision D8) was given them.
+
+        Raises:
+            BehindHorizonError: *since* is before the horizon.
+        """
+        if since < self.horizon:
+            raise BehindHorizonError
+        names: dict[str, None] = {}
+        for index in range(bisect_right(self._revisions, since), len(self._ticks)):
+            tick = self._ticks[index]
+            if tick.revision > until:
+                break
+            names.update(dict.fromkeys(n for n in tick.removed if self._removed_at.get(n) == tick.revision))
+        return tuple(names)
 
     def _drop(self) -> None:
         tick = self._ticks.popleft()

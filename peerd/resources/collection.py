@@ -173,8 +173,7 @@ class Collection:
 
     def gone(self, since: int, until: int) -> tuple[str, ...]:
         """The names that `removals` holds. Raises BehindHorizonError likewise."""
-        log = self.log
-        return tuple(n for n in log.span(since, until).removals if (log.removed_at(n) or until + 1) <= until)
+        return self.log.gone(since, until)
 
     def net(self, since: int) -> Span:
         """The net change after *since*. Raises BehindHorizonError likewise."""
