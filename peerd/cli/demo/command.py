@@ -33,13 +33,14 @@ _EXAMPLE = """
     default="",
     help="Start this in place of `peerd serve`; it is given the same flags. For tests that break something.",
 )
-def demo(*, keep: bool, serve_command: str) -> None:
+@click.option("--patience", default=20.0, show_default=True, help="Seconds that one step may take.")
+def demo(*, keep: bool, serve_command: str, patience: float) -> None:
     """Run two whole clusters on this machine, peered, and show what a ztunnel is told."""
     command = shlex.split(serve_command) or [sys.executable, "-m", "peerd.cli.main", "serve"]
     show = Show(Console(highlight=False))
     root = Path(tempfile.mkdtemp(prefix="peerd-demo-"))
     try:
-        code = asyncio.run(_run(root, command, show, keep=keep))
+        code = asyncio.run(_run(Story(root, command, show, patience), root, show, keep=keep))
     except KeyboardInterrupt:
         code = 130
     if code == 0 and not keep:
@@ -50,14 +51,13 @@ def demo(*, keep: bool, serve_command: str) -> None:
 demo.help = f"{demo.help}\n{_EXAMPLE}"
 
 
-async def _run(root: Path, command: list[str], show: Show, *, keep: bool) -> int:
+async def _run(story: Story, root: Path, show: Show, *, keep: bool) -> int:
     show.title(
         "peerd demo",
         "Two Kubernetes clusters, east and west, each with a control plane of its own.\n"
         "They exchange only the services that are labelled solo.io/service-scope=global.",
     )
     started = time.monotonic()
-    story = Story(root, command, show)
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 (asyncio.run gave us one)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)

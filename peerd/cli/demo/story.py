@@ -20,8 +20,6 @@ from peerd.model.service import Service
 from peerd.model.types import ADDRESS
 from peerd.model.workload import TunnelProtocol, Workload
 
-PATIENCE = 20.0
-"""Seconds that a step may take before it counts as not happened."""
 RESYNC_BYTES = 1024
 """What a reconnect with nothing changed may cost in gRPC messages (decision D18)."""
 
@@ -40,12 +38,14 @@ class Story:
         root: where certificates, manifests, state and logs go.
         command: what is started as `peerd serve`.
         show: where it is told.
+        patience: seconds that a step may take before it counts as not happened.
     """
 
-    def __init__(self, root: Path, command: Sequence[str], show: Show) -> None:
+    def __init__(self, root: Path, command: Sequence[str], show: Show, patience: float) -> None:
         self._root = root
         self._command = command
         self._show = show
+        self._patience = patience
         self._roots = b""
         self._clusters: dict[str, Cluster] = {}
         self._clients: list[Ztunnel] = []
@@ -81,7 +81,7 @@ class Story:
         started = time.monotonic()
         for cluster in self.clusters:
             await cluster.start()
-        await self._all(cluster.until_ready(PATIENCE) for cluster in self.clusters)
+        await self._all(cluster.until_ready(self._patience) for cluster in self.clusters)
         self._show.done("east and west are ready, without waiting for each other", time.monotonic() - started)
         for cluster in self.clusters:
             await cluster.check_certificate(self._roots)
@@ -139,7 +139,7 @@ class Story:
         cluster = self._clusters[name]
         client = Ztunnel(name, f"127.0.0.1:{cluster.ports['xds']}", self._roots, cluster.token)
         self._clients.append(client)
-        await client.connect(PATIENCE)
+        await client.connect(self._patience)
         return client
 
     async def _they_peer(self, east: Ztunnel) -> None:
@@ -155,7 +155,7 @@ class Story:
         self._show.note("no cluster holds a credential for the other's API server, or reads its Pods")
         await east.until(
             lambda: bool(east.remote(_NAME)) and bool(east.remote(_CATALOG)),
-            PATIENCE,
+            self._patience,
             f"remote endpoints of {_GLOBAL} and of the catalog",
         )
         self._show.done("and east's ztunnel was told", time.monotonic() - started)
@@ -165,7 +165,7 @@ class Story:
         replicas = application.replicas(self._clusters["west"].manifests)
         await east.until(
             lambda: _capacity(east) == replicas and _NAME in east.services,
-            PATIENCE,
+            self._patience,
             f"{_GLOBAL} with capacity {replicas}",
         )
         service, remote = east.services[_NAME], east.remote(_NAME)
@@ -198,7 +198,9 @@ class Story:
         )
         started = time.monotonic()
         path = application.scale(self._clusters["west"].manifests, after)
-        at = await east.until(lambda: _capacity(east) == after, PATIENCE, f"capacity {after} of {_GLOBAL}")
+        at = await east.until(
+            lambda: _capacity(east) == after, self._patience, f"capacity {after} of {_GLOBAL}"
+        )
         self._show.note(f"edited {path.relative_to(self._root)}")
         self._show.done(f"east's ztunnel was told: capacity {after}", at - started)
         self._show.note("of these, 200 ms are the rest that a file must have before it is read")
@@ -228,7 +230,7 @@ class Story:
         started = time.monotonic()
         west = self._clusters["west"]
         await west.start()
-        await west.until_ready(PATIENCE)
+        await west.until_ready(self._patience)
         peer = await self._peer("east", "west", lambda peer: peer["state"] == "live", "in sync again")
         moved = int(peer["receivedBytes"])
         self._show.done("they peer again", time.monotonic() - started)
@@ -256,7 +258,7 @@ class Story:
         """What *name* says of its peer *other*, once that is so."""
         last: dict[str, Any] = {}
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(self._patience):
                 while True:
                     for cluster in self.clusters:
                         cluster.check_running()
@@ -271,7 +273,7 @@ class Story:
                 raise DemoError(f"{name}: does not know a peer {other}") from None
             reason = last["reason"] or "no reason is known"
             raise DemoError(
-                f"{name}: its peer {other} is not {what} after {PATIENCE:.0f} s: "
+                f"{name}: its peer {other} is not {what} after {self._patience:.0f} s: "
                 f"{last['state']} since {last['since']}: {reason}"
             ) from None
 

@@ -1,0 +1,108 @@
+"""`peerd demo` in real processes: every step, each one broken on purpose, and what it says of a wrong setup."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import time
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import pytest
+
+from tests.support.broken_serve import demo_with
+
+
+def test_every_step_happens():
+    """Two processes peer, scale, lose each other and resume; exit code 0, and nothing is left behind."""
+    result = demo_with("", "--patience", "20")
+    assert result.returncode == 0, result.stdout + result.stderr
+    for step in (
+        "east and west are ready",
+        "east told its ztunnel",
+        "east has 5 global services of west",
+        "and east's ztunnel was told",
+        "spiffe://cluster.local/ns/books/sa/reviews",
+        "east's ztunnel was told: capacity 2",
+        "west drained and ended",
+        "east names it: istio-system/istio-remote-peer-west connecting since",
+        "east keeps serving: a new ztunnel is told the same",
+        "the resync moved nothing",
+        "every step happened",
+    ):
+        assert step in result.stdout
+    (home,) = set(re.findall(r"(\S*peerd-demo-\w+)/east/manifests", result.stdout))
+    assert not Path(home).exists()
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("drop-frame", "east: its ztunnel was not told within 6 s: capacity 2 of reviews"),
+        ("freeze-importer", "east: its ztunnel was not told within 6 s: capacity 2 of reviews"),
+        ("ignore-edits", "east: its ztunnel was not told within 6 s: capacity 2 of reviews"),
+        ("disable-resume", "east: the resync moved"),
+    ],
+)
+def test_a_step_that_does_not_happen_fails_the_demo(fault, reason):
+    """With the reason, and the directory where one can look."""
+    result = demo_with(fault)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert reason in result.stdout
+    assert "every step happened" not in result.stdout
+    shutil.rmtree(re.findall(r"logs are in (\S+)", result.stdout)[0])
+
+
+@pytest.mark.parametrize(
+    ("fault", "reasons"),
+    [
+        ("wrong-ca", ["west: wrong CA: its certificate is not from the demo's root"]),
+        ("wrong-network", ["east: its peer west is not in sync", "network", "typo-net", "west-net"]),
+        ("dead-peer", ["west: peerd serve ended with code 3"]),
+        ("silent-peer", ["east: its peer west is not in sync", "127.0.0.1"]),
+    ],
+)
+def test_a_wrong_setup_is_told_as_what_it_is(fault, reasons):
+    """CA, network name, dead process, dead port: one cannot be taken for another."""
+    result = demo_with(fault)
+    assert result.returncode == 1, result.stdout + result.stderr
+    failure = result.stdout.partition("the demo failed")[2]
+    for reason in reasons:
+        assert reason in failure
+    shutil.rmtree(re.findall(r"logs are in (\S+)", result.stdout)[0])
+
+
+def test_keep_leaves_both_running_and_says_how_to_talk_to_them():
+    """The printed commands work; the printed one to end it all names both processes."""
+    result = demo_with("", "--patience", "20", "--keep")
+    assert result.returncode == 0, result.stdout + result.stderr
+    pids = [int(pid) for pid in re.findall(r"kill (\d+) (\d+) && rm", result.stdout)[0]]
+    home = re.findall(r"&& rm -r (\S+)", result.stdout)[0]
+    try:
+        curls = re.findall(r'\$\(cat (\S+)\)" (\S+)', result.stdout)
+        assert len(curls) == 2
+        for token, url in curls:
+            request = Request(url, headers={"Authorization": f"Bearer {Path(token).read_text()}"})
+            with urlopen(request, timeout=5) as answer:
+                assert json.load(answer)[0]["state"] == "live"
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGTERM)
+        for pid in pids:
+            _until_gone(pid)
+        shutil.rmtree(home)
+
+
+def _until_gone(pid: int) -> None:
+    """Orphans are reaped by init, so they are watched rather than waited for."""
+    deadline = time.monotonic() + 12
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        if state == "Z":
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"process {pid} outlived SIGTERM by 12 s")
