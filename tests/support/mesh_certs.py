@@ -1,6 +1,6 @@
-"""Certificates of a test mesh: one root, an intermediate per cluster, leaves with SPIFFE ids. Quick P-256 keys."""
+"""Certificates of a test mesh: one root, an intermediate per cluster, leaves with SPIFFE ids."""
 
-import datetime
+import datetime as dt
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -62,12 +62,12 @@ class Authority:
 
 
 def _builder(subject: str, issuer: str, days: float = 1.0) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(_name(subject) if subject else x509.Name([]))
         .issuer_name(_name(issuer))
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + datetime.timedelta(days=days))
+        .not_valid_before(now - dt.timedelta(minutes=5))
+        .not_valid_after(now + dt.timedelta(days=days))
     )

@@ -1,13 +1,15 @@
-"""A cluster's whole peering part in this process: peer port, dialer, importer, on real sockets and real TLS."""
+"""The whole peering part of a cluster in this process, on real sockets and real TLS."""
 
 import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+
+import msgspec
 
 from peerd.model.address import Locality
 from peerd.model.changes import Change, ImportChange, PeerChange
+from peerd.model.clock import Clock
 from peerd.model.federation import Capacity, FederatedPort, FederatedService, PeerInfo, RemotePeer
 from peerd.model.identity import parse_spiffe_id
 from peerd.model.kube.meta import ObjectKey
@@ -60,8 +62,6 @@ def service(
         capacity=(Capacity(network, Locality("r", "z", ""), healthy),) if healthy else (),
         created="2026-01-01T00:00:00Z",
     )
-    import msgspec
-
     return msgspec.structs.replace(made, **fields)  # type: ignore[arg-type]
 
 
@@ -76,7 +76,7 @@ class PeeringCluster:
         lineage: str = "",
         keeper: Keeper | None = None,
         instance: str = "",
-        clock: object = None,
+        clock: Clock | None = None,
         connect: Callable[[str, int], Channel] | None = None,
     ) -> None:
         self.name = name
@@ -153,8 +153,6 @@ class PeeringCluster:
             namespace="istio-system",
             service_account="peerd",
         )
-        import msgspec
-
         return msgspec.structs.replace(remote, **fields)  # type: ignore[arg-type]
 
     def link(self, other: "PeeringCluster | str", **fields: object) -> ObjectKey:
@@ -192,9 +190,4 @@ class PeeringCluster:
 
 def renamed(info: PeerInfo, **fields: object) -> PeerInfo:
     """*info* with other fields."""
-    import msgspec
-
     return msgspec.structs.replace(info, **fields)  # type: ignore[arg-type]
-
-
-__all__ = ["PeeringCluster", "SystemClock", "TestTls", "renamed", "replace", "service"]
