@@ -114,7 +114,18 @@ class AdsService:
     @property
     def handlers(self) -> Mapping[str, Handler]:
         """For a transport's server."""
-        return {DELTA_METHOD: self.delta, STATE_OF_THE_WORLD_METHOD: self.state_of_the_world}
+        return self.handlers_for(self._authenticate)
+
+    def handlers_for(self, authenticate: Authenticate) -> Mapping[str, Handler]:
+        """For the server of a second listener, whose callers prove themselves in another way."""
+
+        async def delta(stream: Stream) -> None:
+            await self.delta(stream, authenticate)
+
+        async def state_of_the_world(stream: Stream) -> None:
+            await self.state_of_the_world(stream, authenticate)
+
+        return {DELTA_METHOD: delta, STATE_OF_THE_WORLD_METHOD: state_of_the_world}
 
     async def start(self) -> None:
         """Begin to watch over streams; call it on the loop that serves them."""
@@ -140,7 +151,7 @@ class AdsService:
                 await self._sweeper
             self._sweeper = None
 
-    async def delta(self, stream: Stream) -> None:
+    async def delta(self, stream: Stream, authenticate: Authenticate) -> None:
         """Handle a delta stream; raises StreamClosed to end it with a status."""
         try:
             await self._admission.enter()
@@ -148,7 +159,7 @@ class AdsService:
             self._registry.refused[closed.code.name] += 1
             raise
         try:
-            caller = await self._authenticate(stream)
+            caller = await authenticate(stream)
             await self._serve(stream, caller)
         except StreamClosed as closed:
             self._registry.ended[closed.code.name] += 1
@@ -158,9 +169,9 @@ class AdsService:
         finally:
             self._admission.leave()
 
-    async def state_of_the_world(self, stream: Stream) -> None:
+    async def state_of_the_world(self, stream: Stream, authenticate: Authenticate) -> None:
         """Handle istioctl's debug requests."""
-        caller = await self._authenticate(stream)
+        caller = await authenticate(stream)
         await self._debug.serve(stream, lambda type_url: self._judge_type(caller, type_url))
 
     async def _serve(self, stream: Stream, caller: Caller) -> None:
