@@ -1,4 +1,4 @@
-"""`peerd demo` in real processes: every step, each one broken on purpose, and what a wrong setup is called."""
+"""`peerd demo` in real processes: every step, each broken on purpose, and what a wrong setup is called."""
 
 import json
 import os
