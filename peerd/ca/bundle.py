@@ -36,7 +36,7 @@ class CaBundle:
     """
 
     certificate: x509.Certificate
-    key: CaKey = field(repr=False)
+    key: CaKey = field(repr=False, compare=False)  # told by the certificate; key objects do not compare
     intermediates: tuple[x509.Certificate, ...]
     roots: tuple[x509.Certificate, ...]
     crl: bytes = b""

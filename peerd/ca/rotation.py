@@ -52,9 +52,10 @@ class CaDirectory:
         if _signature(self._directory) != signature:
             return False  # written while it was read
         self._taken, self.problem = signature, ""
-        changed = bundle != self.bundle
+        if bundle == self.bundle:
+            return False
         self.bundle = bundle
-        return changed
+        return True
 
     async def watch(
         self, changed: Callable[[CaBundle], None], faulty: Callable[[str], None], interval: float = INTERVAL
