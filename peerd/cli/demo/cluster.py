@@ -16,6 +16,11 @@ from peerd.ca import authority, tokens
 from peerd.cli.demo.errors import DemoError
 
 STOP_SECONDS = 12.0
+_ZTUNNEL_UIDS = {
+    "east": "e0000000-0000-4000-8000-000000000001",
+    "west": "a0000000-0000-4000-8000-000000000001",
+}
+"""As manifests/*/ztunnel.yaml says."""
 
 
 class Cluster:
@@ -57,10 +62,14 @@ class Cluster:
         return self._process.pid if self._process is not None else 0
 
     def token(self) -> str:
-        """A token of the ztunnel on the first node."""
-        pod = f"ztunnel-{self.name}"
+        """A token of the ztunnel on the first node, bound to its Pod."""
         return tokens.service_account_token(
-            self._issuer, "istio-system", "ztunnel", time.time(), pod_name=pod, pod_uid=f"{pod}-uid"
+            self._issuer,
+            "istio-system",
+            "ztunnel",
+            time.time(),
+            pod_name="ztunnel-1",
+            pod_uid=_ZTUNNEL_UIDS.get(self.name, ""),
         )
 
     def arguments(self) -> list[str]:

@@ -93,7 +93,9 @@ def _explain(story: Story, root: Path, show: Show) -> None:
         show.command(
             f"XDS_ADDRESS=https://localhost:{ports['xds']} CA_ADDRESS=https://localhost:{ports['xds']} "
             f"XDS_ROOT_CA={root}/certs/root-cert.pem CA_ROOT_CA={root}/certs/root-cert.pem "
-            f"AUTH_TOKEN={token} NETWORK={cluster.name}-net ISTIO_META_CLUSTER_ID={cluster.name}"
+            f"AUTH_TOKEN={token} NETWORK={cluster.name}-net ISTIO_META_CLUSTER_ID={cluster.name} "
+            f"NODE_NAME={cluster.name}-node-1 POD_NAME=ztunnel-1 POD_NAMESPACE=istio-system "
+            "SERVICE_ACCOUNT=ztunnel INSTANCE_IP=10.244.0.11"
         )
         show.command(f"tail -f {cluster.log}")
     show.note("to end it all:")

@@ -45,11 +45,11 @@ class Ztunnel:
         self._token = token
         self._channel = GrpcChannel(target, roots=roots, server_name="istiod.istio-system.svc")
         node = Node(
-            id=f"ztunnel~10.244.0.9~ztunnel-{cluster}.istio-system~istio-system.svc.cluster.local",
+            id="ztunnel~10.244.0.11~ztunnel-1.istio-system~istio-system.svc.cluster.local",
             metadata={
-                "NAME": f"ztunnel-{cluster}",
+                "NAME": "ztunnel-1",
                 "NAMESPACE": "istio-system",
-                "INSTANCE_IPS": "10.244.0.9",
+                "INSTANCE_IPS": "10.244.0.11",
                 "NODE_NAME": f"{cluster}-node-1",
                 "CLUSTER_ID": cluster,
                 "ISTIO_VERSION": "demo",
