@@ -10,9 +10,10 @@ import click
 
 from peerd.ca import authority, pem, reissue, tokens
 from peerd.ca.authority import AlreadyThereError
-from peerd.ca.bundle import BundleError, load_bundle, present_layout, read_files
+from peerd.ca.bundle import CACERTS, TLS_SECRET, BundleError, load_bundle
 from peerd.ca.describe import describe
 
+_CERTIFICATE_FILES = tuple(name for name in (*CACERTS, *TLS_SECRET) if not name.endswith(("key.pem", ".key")))
 _DIRECTORY = click.Path(path_type=Path, file_okay=False)
 
 
@@ -206,11 +207,7 @@ def token(*, account: str, issuer: Path, pod: str, pod_uid: str, ttl: int) -> No
 def _certificate_files(path: Path) -> dict[str, bytes]:
     if path.is_file():
         return {str(path): path.read_bytes()}
-    if present_layout(path) is None and (path / "root-cert.pem").exists():
-        return {str(path / "root-cert.pem"): (path / "root-cert.pem").read_bytes()}
-    files = read_files(path)
-    return {
-        str(path / name): content
-        for name, content in files.items()
-        if name.endswith(("cert.pem", "chain.pem", ".crt"))
-    }
+    found = [path / name for name in _CERTIFICATE_FILES if (path / name).exists()]
+    if not found:
+        raise BundleError(f"{path}: holds none of {', '.join(_CERTIFICATE_FILES)}")
+    return {str(file): file.read_bytes() for file in found}
