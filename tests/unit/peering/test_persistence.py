@@ -1,0 +1,97 @@
+"""Imports on disk."""
+
+from pathlib import Path
+
+import pytest
+
+from peerd.model.kube.meta import ObjectKey
+from peerd.model.types import FEDERATED_SERVICE, PEER_INFO
+from peerd.peering.importer import Stored, StoredPeer
+from peerd.peering.persistence import ImportJournal
+from peerd.state.errors import StateError
+
+WEST = ObjectKey("istio-system", "peer-west")
+NORTH = ObjectKey("istio-system", "peer-north")
+
+
+def stored(
+    name: str, peer: ObjectKey = WEST, type_url: str = FEDERATED_SERVICE, payload: bytes = b"x"
+) -> Stored:
+    return Stored(peer, type_url, name, "v1", payload)
+
+
+def reopened(journal: ImportJournal, path: Path) -> list[StoredPeer]:
+    journal.close()
+    again = ImportJournal(path)
+    try:
+        return again.load()
+    finally:
+        again.close()
+
+
+def test_what_is_put_is_there_after_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "imports"
+    journal = ImportJournal(path)
+    journal.put(stored("shop/a"))
+    journal.put(stored("self", type_url=PEER_INFO, payload=bytes(range(256))))
+    journal.put(stored("shop/b", NORTH))
+    journal.heartbeat(WEST, 1234.5)
+    assert reopened(journal, path) == [
+        StoredPeer(NORTH, 0.0, (stored("shop/b", NORTH),)),
+        StoredPeer(
+            WEST, 1234.5, (stored("shop/a"), stored("self", type_url=PEER_INFO, payload=bytes(range(256))))
+        ),
+    ]
+
+
+def test_deleted_and_forgotten_things_are_gone(tmp_path: Path) -> None:
+    path = tmp_path / "imports"
+    journal = ImportJournal(path)
+    for name in ("shop/a", "shop/b"):
+        journal.put(stored(name))
+    journal.put(stored("shop/c", NORTH))
+    journal.heartbeat(NORTH, 5.0)
+    journal.delete(WEST, FEDERATED_SERVICE, "shop/a")
+    journal.forget(NORTH)
+    assert reopened(journal, path) == [StoredPeer(WEST, 0.0, (stored("shop/b"),))]
+
+
+def test_a_gateway_whose_name_begins_as_anothers_is_not_forgotten_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "imports"
+    journal = ImportJournal(path)
+    longer = ObjectKey("istio-system", "peer-west-2")
+    journal.put(stored("shop/a"))
+    journal.put(stored("shop/a", longer))
+    journal.forget(WEST)
+    assert [peer.peer for peer in reopened(journal, path)] == [longer]
+
+
+def test_heartbeats_are_noted_once_a_minute_and_whenever_the_clock_was_set_back(tmp_path: Path) -> None:
+    journal = ImportJournal(tmp_path / "imports")
+    noted = []
+    for at in (100.0, 115.0, 159.0, 160.0, 50.0):
+        journal.heartbeat(WEST, at)
+        noted.append(journal.load()[0].last_heartbeat)
+    journal.close()
+    assert noted == [100.0, 100.0, 100.0, 160.0, 50.0]
+
+
+def test_a_full_disk_loses_nothing_and_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "imports"
+    journal = ImportJournal(path)
+    journal.put(stored("shop/a"))
+    full = True
+    write = journal._table._journal.append
+
+    def append(records, *, sync=True):
+        if full:
+            raise StateError(path, "cannot be written: No space left on device", "make room")
+        write(records, sync=sync)
+
+    monkeypatch.setattr(journal._table._journal, "append", append)
+    journal.flush()
+    journal.put(stored("shop/b"))
+    journal.flush()
+    full = False
+    journal.flush()
+    assert [resource.name for resource in reopened(journal, path)[0].resources] == ["shop/a", "shop/b"]
