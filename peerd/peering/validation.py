@@ -16,7 +16,6 @@ class LocalCluster(Record, frozen=True):
     """What of our own cluster an importer must know."""
 
     cluster: str
-    trust_domain: str
     system_namespace: str
     lineage: str
     domain: str = "cluster.local"

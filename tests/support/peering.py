@@ -89,7 +89,7 @@ class PeeringCluster:
         self.changes: list[Change] = []
         self.moved = asyncio.Event()
         self.info = PeerInfo(name, f"{name}-net", "cluster.local", self.lineage, version="test")
-        local = LocalCluster(name, "cluster.local", "istio-system", self.lineage)
+        local = LocalCluster(name, "istio-system", self.lineage)
         self.importer = Importer(local, self._changed, keeper)
         self.table = PeerTable(self.importer, self.clock, lambda _key: self.moved.set())
         self.acceptance = Acceptance(parse_spiffe_id(PEERD), name)

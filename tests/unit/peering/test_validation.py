@@ -17,7 +17,7 @@ from peerd.peering.validation import (
 )
 from peerd.transport.base import PeerCertificate
 
-LOCAL = LocalCluster("east", "cluster.local", "istio-system", "east-lineage")
+LOCAL = LocalCluster("east", "istio-system", "east-lineage")
 INFO = PeerInfo("west", "west-net", "west.local", "west-lineage")
 REMOTE = RemotePeer(
     ObjectKey("istio-system", "peer-west"),
