@@ -6,7 +6,7 @@ loop every few milliseconds, and what comes in meanwhile is the next batch (deci
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import structlog
@@ -42,7 +42,7 @@ class Pipeline:
         world: derivation.
         store: where addresses and policies go.
         clock: measures slices.
-        on_commit: called with each commit, after the store took it; what it returns is the next batch's
+        on_commit: awaited with each commit, after the store took it; what it returns is the next batch's
             beginning, so that an allocation is never a revision later than it must be.
     """
 
@@ -51,7 +51,7 @@ class Pipeline:
         world: World,
         store: ResourceSink,
         clock: Clock,
-        on_commit: Callable[[Commit], Sequence[Change]],
+        on_commit: Callable[[Commit], Awaitable[Sequence[Change]]],
     ) -> None:
         self._world = world
         self._store = store
@@ -60,19 +60,17 @@ class Pipeline:
         self._queued: list[Change] = []
         self._wake = asyncio.Event()
         self._quiet = asyncio.Event()
+        self._quiet.set()
         self.revisions = 0
 
     def submit(self, changes: Iterable[Change]) -> None:
-        """Queue changes; they are part of one of the next batches, in order."""
+        """Queue changes; they are part of one of the next batches, in order. None of them: an empty batch."""
         self._queued.extend(changes)
-        if self._queued:
-            self._quiet.clear()
-            self._wake.set()
+        self._quiet.clear()
+        self._wake.set()
 
     async def quiet(self) -> None:
-        """Wait until everything submitted so far has been derived and stored."""
-        if not self._queued and not self._wake.is_set():
-            self._quiet.set()
+        """Wait until everything submitted so far has been derived and stored, and what followed from it."""
         await self._quiet.wait()
 
     async def run(self) -> None:
@@ -81,18 +79,18 @@ class Pipeline:
             await self._wake.wait()
             self._wake.clear()
             await self._batch()
-            if not self._queued:
+            if not self._wake.is_set():
                 self._quiet.set()
 
     async def _batch(self) -> None:
         batch, self._queued = self._queued, []
         self._world.apply(batch)
-        while not self._world.work(self._slice()):
+        while not self._world.work(self._slice()):  # noqa: ASYNC110 (a turn for others, then on)
             await asyncio.sleep(0)
         commit = self._world.commit()
         await self._store_resources(commit)
         self.revisions += 1
-        follow_up = self._on_commit(commit)
+        follow_up = await self._on_commit(commit)
         if follow_up:
             self._queued[:0] = follow_up
             self._wake.set()

@@ -1,0 +1,79 @@
+"""Addresses for host names: what derivation wants is allocated, recorded, and given back (decision D28)."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from peerd.model.changes import Change
+from peerd.model.diagnostic import Diagnostic
+from peerd.publish.allocations import Allocations
+from peerd.state.errors import StateError
+
+log = structlog.get_logger("peerd.allocator")
+
+_RETRY_SECONDS = 5.0
+
+
+class Allocator:
+    """Keeps the writing off the event loop, and tries again what could not be written.
+
+    *again* is called when it is time to `settle` once more.
+    """
+
+    def __init__(self, allocations: Allocations, again: Callable[[], None]) -> None:
+        self._allocations = allocations
+        self._again = again
+        self._wanted: dict[str, str] = {}
+        self._pending = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def restore(self) -> list[Change]:
+        """Every recorded allocation, for the first derivation."""
+        return list(self._allocations.restore())
+
+    def want(self, hosts: Iterable[tuple[str, str | None]]) -> None:
+        """Derivation's changes of wanted hosts: with a pool, or None where one is wanted no more."""
+        changes = tuple(hosts)
+        for host, pool in changes:
+            if pool is None:
+                self._wanted.pop(host, None)
+            else:
+                self._wanted[host] = pool
+        self._allocations.want(changes)
+        self._pending = self._pending or bool(changes)
+
+    def retain_wanted(self) -> None:
+        """Free what nobody wants; only once everything that could want it has spoken."""
+        self._allocations.retain(self._wanted)
+        self._pending = True
+
+    async def settle(self) -> list[Change]:
+        """Allocate and record what is wanted; returns what derivation is to hear."""
+        if not self._pending:
+            return []
+        try:
+            changes = list(await asyncio.to_thread(self._allocations.record))
+        except StateError as error:
+            # A full disk is no bug of ours: the reason is enough.
+            log.error("allocations_not_recorded", reason=str(error), retry_seconds=_RETRY_SECONDS)  # noqa: TRY400
+            self._retry()
+            return []
+        self._pending = bool(self._allocations.diagnostics)
+        if self._pending:
+            self._retry()
+        return list(changes)
+
+    @property
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """Hosts whose pool is exhausted."""
+        return self._allocations.diagnostics
+
+    def close(self) -> None:
+        """Retry nothing more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _retry(self) -> None:
+        self.close()
+        self._timer = asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._again)

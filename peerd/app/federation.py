@@ -1,0 +1,189 @@
+"""The peering half of a peerd: what it imports, what it exports, whom it dials and serves."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from peerd import __version__
+from peerd.app.exports import Exports
+from peerd.app.parts import Parts
+from peerd.derive.world import Commit
+from peerd.model.changes import Change
+from peerd.model.config import ServeConfig
+from peerd.model.federation import FederatedService, PeerInfo, RemotePeer
+from peerd.model.identity import SpiffeId
+from peerd.model.kube.meta import ObjectKey
+from peerd.peering.dialer import Dialer
+from peerd.peering.importer import Importer
+from peerd.peering.peers import PeerTable
+from peerd.peering.persistence import ImportJournal
+from peerd.peering.validation import LocalCluster
+from peerd.protocol.peer_wire import Hello
+from peerd.serve.connections import ConnectionRegistry
+from peerd.serve.peer_acceptance import Acceptance
+from peerd.serve.peers import PeerService
+from peerd.transport.base import Handler
+from peerd.transport.tls import TlsSource
+
+log = structlog.get_logger("peerd.federation")
+
+
+class Federation:
+    """Follows commits from the first one on, and begins to speak once the sources have synced.
+
+    Args:
+        config: the settings.
+        parts: the outside world.
+        lineage: the cluster's, the same after restarts (decision D18).
+        epoch: this process run's own (decision D24).
+        emit: takes changes for derivation.
+        registry: where served peers are shown.
+
+    Raises:
+        StateError: what was kept of imports cannot be read.
+    """
+
+    def __init__(
+        self,
+        config: ServeConfig,
+        parts: Parts,
+        *,
+        lineage: str,
+        epoch: str,
+        emit: Callable[[Sequence[Change]], None],
+        registry: ConnectionRegistry,
+    ) -> None:
+        self._config = config
+        self._parts = parts
+        self._lineage = lineage
+        self._epoch = epoch
+        self._registry = registry
+        local = LocalCluster(config.cluster_id, config.trust_domain, config.system_namespace, lineage)
+        self._journal = ImportJournal(Path(config.state_dir) / "imports")
+        self._importer = Importer(local, emit, self._journal)
+        self._restored: frozenset[ObjectKey] = frozenset()
+        self.table = PeerTable(self._importer, parts.clock)
+        self.info: PeerInfo | None = None
+        self._remotes: dict[str, RemotePeer] = {}
+        self._exported: dict[str, FederatedService | None] = {}
+        self._speaking: _Speaking | None = None
+        self._keeping: asyncio.Task[None] | None = None
+
+    def restore(self) -> list[Change]:
+        """The imports of the last process, for the first derivation (decision D13)."""
+        if not self._config.peering:
+            return []
+        stored = self._journal.load()
+        self._restored = frozenset(each.peer for each in stored if each.resources)
+        self._importer.restore(stored)
+        return self._importer.restored_changes(self._parts.clock.time())
+
+    def committed(self, commit: Commit) -> None:
+        """Follow one revision of derivation."""
+        info = commit.info
+        if info is not None:
+            self.info = msgspec.structs.replace(info, lineage=self._lineage, version=__version__)
+        for name, remote in commit.peers:
+            if remote is None:
+                self._remotes.pop(name, None)
+            else:
+                self._remotes[name] = remote
+        if self._speaking is None:
+            self._exported.update(commit.exports)
+            return
+        if info is not None and self.info is not None:
+            self._speaking.service.commit_info(self.info)
+        self._speaking.exports.put(commit.exports)
+        self._follow(commit.peers)
+
+    def begin(self, own: SpiffeId, info: PeerInfo, tls: TlsSource) -> dict[str, Handler]:
+        """The sources have synced: dial, and serve by the handlers returned. Call it once."""
+        config, parts = self._config, self._parts
+        hello = Hello(config.cluster_id, f"peerd-{self._lineage[:8]}", info.segment, __version__)
+        dialer = Dialer(
+            hello=hello,
+            namespace=config.system_namespace,
+            connect=lambda host, port: parts.network.connect(host, port, tls),
+            importer=self._importer,
+            table=self.table,
+            clock=parts.clock,
+            source=parts.random,
+            resolve=parts.resolve,
+        )
+        acceptance = Acceptance(own, config.cluster_id, config.peer_trust_domains)
+        service = PeerService(
+            acceptance=acceptance,
+            clock=parts.clock,
+            epoch=self._epoch,
+            lineage=self._lineage,
+            registry=self._registry,
+        )
+        self._speaking = speaking = _Speaking(
+            dialer, acceptance, service, Exports(service.commit, parts.clock)
+        )
+        service.commit_info(info)
+        speaking.exports.put(self._exported.items())
+        self._exported.clear()
+        service.sources_synced()
+        dialer.start()
+        self._follow(self._remotes.items())
+        if config.peering:
+            self._importer.settle_restored()
+        self._keeping = asyncio.ensure_future(self._journal.run())
+        return dict(service.handlers())
+
+    def unsynced(self) -> bool:
+        """Whether a configured peer has neither synced nor expired since the start."""
+        return bool(self._importer.unsynced())
+
+    def forgotten(self) -> bool:
+        """Whether one of those also left nothing in the state directory."""
+        return any(key not in self._restored for key in self._importer.unsynced())
+
+    def domains(self) -> frozenset[str]:
+        """The domains of global services: ours and those of the peers we know."""
+        infos = [self.info, *(peer.counts.info for peer in self.table.snapshot())]
+        return frozenset(info.segment_domain for info in infos if info is not None)
+
+    async def stop(self) -> None:
+        """End the streams gracefully; what was imported stays."""
+        if self._speaking is not None:
+            await self._speaking.dialer.close()
+            self._speaking.service.drain()
+            self._speaking.exports.close()
+
+    async def close(self) -> None:
+        """Write what is left."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.gather(self._keeping, return_exceptions=True)
+        self._journal.close()
+
+    def _follow(self, changes: Iterable[tuple[str, RemotePeer | None]]) -> None:
+        if self._speaking is None:
+            return
+        changes = tuple(changes)
+        for name, remote in changes:
+            self._speaking.acceptance.configure(name, remote)
+        if self._config.peering:
+            self._speaking.dialer.configure((_key(name), remote) for name, remote in changes)
+
+
+class _Speaking:
+    """What exists from the first sync on."""
+
+    def __init__(
+        self, dialer: Dialer, acceptance: Acceptance, service: PeerService, exports: Exports
+    ) -> None:
+        self.dialer = dialer
+        self.acceptance = acceptance
+        self.service = service
+        self.exports = exports
+
+
+def _key(name: str) -> ObjectKey:
+    namespace, _, gateway = name.partition("/")
+    return ObjectKey(namespace, gateway)

@@ -1,0 +1,77 @@
+"""What a peerd is built from that the outside world decides: time, chance, disk, network, objects.
+
+`peerd serve` uses the real ones, the simulation its own, and everything between is the same.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from random import Random, SystemRandom
+from time import monotonic, time
+from typing import Protocol
+
+from peerd.model.clock import Clock
+from peerd.peering.dialer import resolve_host
+from peerd.sources.base import Source
+from peerd.transport.base import Channel, Handler, Server
+from peerd.transport.tls import TlsSource
+
+
+class Network(Protocol):
+    """Listeners and connections."""
+
+    def listen(self, address: str, handlers: Mapping[str, Handler], tls: TlsSource | None) -> Server:
+        """A server for ztunnels and command lines; it asks nobody for a certificate."""
+        ...
+
+    def listen_peers(self, address: str, handlers: Mapping[str, Handler], tls: TlsSource) -> Server:
+        """A server that demands a client certificate."""
+        ...
+
+    def connect(self, host: str, port: int, tls: TlsSource) -> Channel:
+        """A connection to a peer."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    def time(self) -> float:
+        """`Clock.time`."""
+        return time()
+
+    def monotonic(self) -> float:
+        """`Clock.monotonic`."""
+        return monotonic()
+
+
+class SystemNetwork:
+    """grpc.aio for ztunnels, Python's TLS for peers (decision D2)."""
+
+    def listen(self, address: str, handlers: Mapping[str, Handler], tls: TlsSource | None) -> Server:
+        """`Network.listen`."""
+        from peerd.transport.grpcaio import GrpcServer  # grpc is the dearest import; late and only here
+
+        return GrpcServer(address, handlers, tls=tls)
+
+    def listen_peers(self, address: str, handlers: Mapping[str, Handler], tls: TlsSource) -> Server:
+        """`Network.listen_peers`."""
+        from peerd.transport.http2 import Http2Server
+
+        return Http2Server(address, handlers, tls=tls)
+
+    def connect(self, host: str, port: int, tls: TlsSource) -> Channel:
+        """`Network.connect`."""
+        from peerd.transport.http2 import Http2Channel
+
+        return Http2Channel(host, port, tls=tls)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The outside world of one peerd. `instance` names one process run in nonces and epochs."""
+
+    source: Source
+    clock: Clock = field(default_factory=SystemClock)
+    random: Random = field(default_factory=SystemRandom)
+    network: Network = field(default_factory=SystemNetwork)
+    resolve: Callable[[str], Awaitable[list[str]]] = resolve_host

@@ -1,0 +1,402 @@
+"""One peerd, wired: objects in, discovery out, peers beside it."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from peerd.app.access import DebugAccess
+from peerd.app.allocator import Allocator
+from peerd.app.federation import Federation
+from peerd.app.parts import Parts
+from peerd.app.picture import stream_views
+from peerd.app.pipeline import Pipeline
+from peerd.app.problems import Problems
+from peerd.app.withholding import Withholding
+from peerd.ca.bundle import BundleError, CaBundle
+from peerd.ca.issue import identity_certificate, server_certificate, server_names
+from peerd.ca.rotation import CaDirectory, expiry_warnings
+from peerd.derive.allocation import choose
+from peerd.derive.world import Commit, World
+from peerd.model.changes import Change, ObjectChange
+from peerd.model.config import ConfigError, ServeConfig
+from peerd.model.diagnostic import Diagnostic
+from peerd.model.identity import SpiffeId
+from peerd.model.mesh import Settings
+from peerd.model.types import ADDRESS, AUTHORIZATION, CREATE_CERTIFICATE_METHOD
+from peerd.observe import debug
+from peerd.observe.http import HttpServer
+from peerd.observe.metrics import Metrics
+from peerd.observe.snapshot import Snapshot
+from peerd.publish.allocations import Allocations
+from peerd.resources.store import ResourceStore
+from peerd.serve.ads import AdsService, ztunnel_rules
+from peerd.serve.authentication import Authenticate, by_token, chain, loopback
+from peerd.serve.authorisation import Authorisation
+from peerd.serve.certificates import CertificateService
+from peerd.serve.connections import ConnectionRegistry
+from peerd.serve.debug_types import DebugTypes
+from peerd.serve.own_tls import OwnTls
+from peerd.serve.pods import PodIndex
+from peerd.serve.tokens import JwksVerifier, TokenRefusedError
+from peerd.state.directory import prepare
+from peerd.state.lineage import lineage
+from peerd.state.lock import StateLock
+from peerd.state.table import Table
+from peerd.transport.base import Server
+from peerd.transport.http2 import split_address
+from peerd.transport.tls import TlsError
+
+log = structlog.get_logger("peerd")
+
+_RETAIN_LOOK = 5.0  # seconds between two looks whether every peer has spoken
+
+_VIEWS: Mapping[str, Callable[[Snapshot], object]] = {
+    "": debug.overview,
+    "peers": debug.peers,
+    "syncz": debug.syncz,
+    "connections": debug.connections,
+    "diagnostics": debug.diagnostics,
+}
+
+
+class Peerd:
+    """The control plane of one cluster: `start`, wait for `finished` (it does not, unless it fails), `stop`.
+
+    Raises:
+        ConfigError: a setting cannot be used.
+        StateError: the state directory cannot be used.
+    """
+
+    def __init__(self, config: ServeConfig, parts: Parts) -> None:
+        self._config = config
+        self._parts = parts
+        self._started_at = parts.clock.time()
+        self._not_ready = "the sources have not been read yet"
+        self._source_synced = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._servers: list[Server] = []
+        self._http: HttpServer | None = None
+
+        state = Path(config.state_dir)
+        prepare(state)
+        self._lock = StateLock(state)
+        self.lineage = lineage(state)
+        self.instance = f"{parts.random.getrandbits(48):012x}"
+        self._table = Table(state / "allocations")
+        self._allocator = Allocator(
+            Allocations(self._table, choose, parts.clock), lambda: self.pipeline.submit(())
+        )
+
+        self.problems = Problems()
+        self.pods = PodIndex()
+        self.registry = ConnectionRegistry()
+        self.store = ResourceStore((AUTHORIZATION, ADDRESS), self.instance)
+        self.pipeline = Pipeline(World(_settings(config)), self.store, parts.clock, self._committed)
+        self.federation = Federation(
+            config,
+            parts,
+            lineage=self.lineage,
+            epoch=self.instance,
+            emit=self.pipeline.submit,
+            registry=self.registry,
+        )
+
+        self._ca = _ca(config, parts)
+        self._authorisation = Authorisation(config.trusted_ztunnel_accounts, config.system_namespace)
+        self._authenticate = self._authenticator()
+        self.ads = AdsService(
+            self.store,
+            ztunnel_rules(self._withholding()),
+            authenticate=self._authenticate,
+            allowed=self._authorisation.allowed,
+            refusal=self._authorisation.refusal,
+            registry=self.registry,
+            debug=DebugTypes(self.registry, f"peerd-{self.instance}", self._debug_page),
+            clock=parts.clock,
+            ready=lambda: self._not_ready,
+        )
+        self.certificates = CertificateService(
+            lambda: self._ca.bundle,
+            self._authenticate,
+            self.pods,
+            config.trusted_ztunnel_accounts,
+            parts.clock,
+        )
+
+    # -- life --------------------------------------------------------------------------------------------
+
+    async def start(self) -> dict[str, str]:
+        """Bind every address and begin; returns what was bound, by flag.
+
+        Raises:
+            ConfigError: an address is not to be had.
+        """
+        self.pipeline.submit(self._allocator.restore())
+        self.pipeline.submit(self.federation.restore())
+        self._begin(self.pipeline.run())
+        self._begin(self._parts.source.run(_SourceSink(self)))
+        self._begin(self._ca.watch(self._ca_changed, _ca_faulty))
+        self._ca_changed(self._ca.bundle)
+        await self.ads.start()
+        bound = {"--http-addr": await self._serve_http(), "--peer-addr": self._config.peer_addr}
+        bound |= await self._serve_discovery()
+        self._begin(self._become_ready())
+        log.info("started", cluster=self._config.cluster_id, lineage=self.lineage, **_named(bound))
+        return bound
+
+    async def ready(self) -> None:
+        """Wait until both first answers can be given."""
+        await self._ready.wait()
+
+    async def finished(self) -> None:
+        """Wait until a part fails, and raise what it failed with."""
+        done, _ = await asyncio.wait(
+            [task for task in self._tasks if not task.done()], return_when=asyncio.FIRST_EXCEPTION
+        )
+        for task in done:
+            task.result()
+
+    async def stop(self, grace: float) -> None:
+        """Refuse what is new, send streams elsewhere, write what is not written; about *grace* seconds."""
+        self._not_ready = "stopping"
+        await self.federation.stop()
+        await self.ads.drain(grace / 4)
+        await asyncio.gather(*(server.close(grace / 2) for server in self._servers))
+        await self.ads.close()
+        if self._http is not None:
+            await self._http.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.certificates.close()
+        self._allocator.close()
+        await self.federation.close()
+        self._table.close()
+        self._lock.close()
+
+    def _begin(self, part: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.ensure_future(part))
+
+    # -- objects in --------------------------------------------------------------------------------------
+
+    def applied(self, changes: Sequence[ObjectChange]) -> None:
+        """The source has changes."""
+        self.pods.apply(changes)
+        self.pipeline.submit(changes)
+
+    def synced(self) -> None:
+        """The source has told everything that was there."""
+        self._source_synced.set()
+
+    async def _committed(self, commit: Commit) -> Sequence[Change]:
+        """What follows from one revision of derivation; returns what derivation must hear at once."""
+        for key, diagnostic in commit.diagnostics:
+            self.problems.replace(f"derive/{key}", () if diagnostic is None else (diagnostic,))
+        self.federation.committed(commit)
+        self._allocator.want(commit.wanted_hosts)
+        follow_up = await self._allocator.settle()
+        self.problems.replace("allocator", self._allocator.diagnostics)
+        return follow_up
+
+    async def _become_ready(self) -> None:
+        await self._source_synced.wait()
+        await self.pipeline.quiet()
+        self.pods.synced = True
+        await self._serve_peers()
+        # Gateways may withdraw what was restored of peers that are no longer linked.
+        await self.pipeline.quiet()
+        self.ads.window.publish()
+        self._not_ready = ""
+        self._ready.set()
+        log.info("ready", addresses=len(self.store.collection(ADDRESS)))
+        while self.federation.unsynced():  # noqa: ASYNC110 (peers sync, expire, vanish: a look is simplest)
+            await asyncio.sleep(_RETAIN_LOOK)
+        self._allocator.retain_wanted()
+        self.pipeline.submit(())
+
+    # -- discovery out -----------------------------------------------------------------------------------
+
+    @property
+    def trust_domain(self) -> str:
+        """The setting's, else the mesh configuration's, else Istio's default."""
+        info = self.federation.info
+        return self._config.trust_domain or (info.trust_domain if info is not None else "cluster.local")
+
+    async def _serve_discovery(self) -> dict[str, str]:
+        config = self._config
+        names = server_names(config.system_namespace, config.revision, _own_hosts(config.xds_addr))
+        tls = OwnTls(
+            lambda: self._ca.bundle, lambda ca, now: server_certificate(ca, names, now), self._parts.clock
+        )
+        handlers = {**self.ads.handlers, CREATE_CERTIFICATE_METHOD: self.certificates.handle}
+        network = self._parts.network
+        bound = {
+            "--xds-addr": await self._listen(
+                "--xds-addr", config.xds_addr, network.listen(config.xds_addr, handlers, tls)
+            )
+        }
+        plain = config.insecure_plaintext_addr
+        if plain:
+            open_handlers = self.ads.handlers_for(loopback)
+            bound["--insecure-plaintext-addr"] = await self._listen(
+                "--insecure-plaintext-addr", plain, network.listen(plain, open_handlers, None)
+            )
+        return bound
+
+    async def _serve_peers(self) -> None:
+        config, info = self._config, self.federation.info
+        assert info is not None  # noqa: S101 (the first commit always carries it)
+        own = SpiffeId(self.trust_domain, config.system_namespace, config.peer_service_account)
+        tls = OwnTls(
+            lambda: self._ca.bundle,
+            lambda ca, now: identity_certificate(ca, str(own), now),
+            self._parts.clock,
+            trust_domain=own.trust_domain,
+        )
+        handlers = self.federation.begin(own, info, tls)
+        server = self._parts.network.listen_peers(config.peer_addr, handlers, tls)
+        bound = await self._listen("--peer-addr", config.peer_addr, server)
+        log.info("peering", identity=str(own), peer_addr=bound, network=info.network)
+
+    async def _listen(self, flag: str, address: str, server: Server) -> str:
+        try:
+            bound = await server.start()
+        except (OSError, TlsError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise ConfigError(flag, address, f"cannot be listened on: {reason}", "choose another") from error
+        self._servers.append(server)
+        return bound
+
+    def _authenticator(self) -> Authenticate:
+        config = self._config
+        if not config.jwks_file:
+            return chain()
+        try:
+            verifier = JwksVerifier(
+                Path(config.jwks_file), config.token_audiences, self._parts.clock, config.token_issuer
+            )
+        except TokenRefusedError as error:
+            raise ConfigError("--jwks-file", config.jwks_file, str(error), "name a JWKS file") from error
+        return chain(by_token(verifier, lambda: self.trust_domain, lambda: (config.cluster_id,)))
+
+    def _withholding(self) -> Withholding:
+        addresses = self.store.collection(ADDRESS)
+        return Withholding(
+            self._config.cluster_id,
+            "cluster.local",
+            global_domains=self.federation.domains,
+            unsynced=self.federation.unsynced,
+            forgotten=self.federation.forgotten,
+            present=lambda name: addresses.get(name) is not None,
+        )
+
+    def _ca_changed(self, bundle: CaBundle) -> None:
+        for warning in expiry_warnings(bundle, self._parts.clock.time()):
+            log.warning("certificate_ends_soon", problem=warning)
+
+    # -- what is shown -----------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """Everything at this moment."""
+        info, registry = self.federation.info, self.registry
+        return Snapshot(
+            cluster=self._config.cluster_id,
+            network=info.network if info is not None else "",
+            trust_domain=self.trust_domain,
+            lineage=self.lineage,
+            instance=self.instance,
+            revision=self.store.revision,
+            started_at=self._started_at,
+            taken_at=self._parts.clock.time(),
+            not_ready=self._not_ready,
+            streams=stream_views(registry),
+            peers=self.federation.table.snapshot(),
+            diagnostics=self.problems.present(),
+            resources={each: len(self.store.collection(each)) for each in self.store.types},
+            pushes=dict(registry.pushes),
+            rejects=dict(registry.rejects),
+            certificates_issued=self.certificates.counts["issued"],
+        )
+
+    def _debug_page(self, name: str, _argument: str) -> bytes | None:
+        view = _VIEWS.get(name)
+        return None if view is None else msgspec.json.encode(self._view(view))
+
+    def _view(self, view: Callable[[Snapshot], object]) -> object:
+        return view(self.snapshot())
+
+    async def _serve_http(self) -> str:
+        host, port = split_address(self._config.http_addr)
+        self._http = HttpServer(
+            host,
+            port,
+            ready=lambda: self._not_ready,
+            metrics=Metrics(self.snapshot).render,
+            views={name: partial(self._view, view) for name, view in _VIEWS.items() if name},
+            authorise=DebugAccess(self._authenticate, self._authorisation),
+        )
+        try:
+            return await self._http.start()
+        except OSError as error:
+            raise ConfigError(
+                "--http-addr",
+                self._config.http_addr,
+                f"cannot be listened on: {error.strerror}",
+                "choose another",
+            ) from error
+
+
+class _SourceSink:
+    """`peerd.sources.base.Sink`."""
+
+    def __init__(self, peerd: Peerd) -> None:
+        self._peerd = peerd
+
+    def apply(self, changes: Sequence[ObjectChange]) -> None:
+        self._peerd.applied(changes)
+
+    def synced(self) -> None:
+        self._peerd.synced()
+
+    def report(self, where: str, diagnostics: tuple[Diagnostic, ...]) -> None:
+        self._peerd.problems.replace(f"source/{where}", diagnostics)
+
+
+def _settings(config: ServeConfig) -> Settings:
+    return Settings(
+        cluster_id=config.cluster_id,
+        trust_domain=config.trust_domain,
+        system_namespace=config.system_namespace,
+        network=config.network,
+        revision=config.revision,
+        peering=config.peering,
+    )
+
+
+def _ca(config: ServeConfig, parts: Parts) -> CaDirectory:
+    try:
+        return CaDirectory(Path(config.ca_dir), parts.clock)
+    except BundleError as error:
+        raise ConfigError(
+            "--ca-dir", config.ca_dir, str(error), "give a directory made by `peerd certs cluster`"
+        ) from error
+
+
+def _ca_faulty(reason: str) -> None:
+    log.error("ca_not_followed", reason=reason)
+
+
+def _own_hosts(address: str) -> tuple[str, ...]:
+    """The host of a listening address, where it names one."""
+    host, _ = split_address(address)
+    return () if host in {"", "0.0.0.0", "::"} else (host,)  # noqa: S104 (compared, not bound)
+
+
+def _named(bound: dict[str, str]) -> dict[str, str]:
+    return {flag.removeprefix("--").replace("-", "_"): address for flag, address in bound.items()}

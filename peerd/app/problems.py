@@ -1,0 +1,44 @@
+"""Every present problem in what users wrote: logged once when it appears, shown until it is mended."""
+
+from collections.abc import Iterable
+
+import structlog
+
+from peerd.model.diagnostic import Diagnostic, Severity
+
+log = structlog.get_logger("peerd.problems")
+
+
+class Problems:
+    """Diagnostics by the place that reported them: a file, a derivation key, the allocator."""
+
+    def __init__(self) -> None:
+        self._present: dict[str, tuple[Diagnostic, ...]] = {}
+
+    def replace(self, place: str, diagnostics: Iterable[Diagnostic]) -> None:
+        """What *place* reports now; nothing clears it."""
+        now = tuple(diagnostics)
+        before = self._present.get(place, ())
+        if now:
+            self._present[place] = now
+        else:
+            self._present.pop(place, None)
+        for diagnostic in now:
+            if diagnostic not in before:
+                _say(diagnostic)
+
+    def present(self) -> tuple[Diagnostic, ...]:
+        """All of them, sorted."""
+        return tuple(sorted({each for some in self._present.values() for each in some}))
+
+
+def _say(diagnostic: Diagnostic) -> None:
+    tell = log.error if diagnostic.severity is Severity.ERROR else log.warning
+    tell(
+        "object_problem",
+        where=diagnostic.where or None,
+        object=diagnostic.object,
+        field=diagnostic.field,
+        problem=diagnostic.message,
+        fix=diagnostic.fix,
+    )
