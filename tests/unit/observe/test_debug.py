@@ -1,0 +1,123 @@
+"""Debug views and metrics are drawn from one snapshot and say what it holds."""
+
+from peerd import limits
+from peerd.model.diagnostic import Diagnostic, Severity
+from peerd.model.federation import RemotePeer
+from peerd.model.kube.meta import ObjectKey
+from peerd.model.types import ADDRESS, AUTHORIZATION
+from peerd.observe import debug
+from peerd.observe.metrics import Metrics
+from peerd.observe.snapshot import Snapshot, StreamView, TypeView
+from peerd.peering.importer import ImportCounts
+from peerd.peering.peers import PeerSnapshot, PeerTraffic
+from peerd.protocol.peer_state import PeerState, PeerStatus
+
+PEER = PeerSnapshot(
+    ObjectKey("istio-system", "peer-west"),
+    RemotePeer(
+        ObjectKey("istio-system", "peer-west"),
+        "west",
+        "west-net",
+        ("10.0.0.1",),
+        15012,
+        "cluster.local",
+        "istio-system",
+        "peerd",
+    ),
+    PeerStatus(PeerState.CONNECTING, 100.0, "connection refused"),
+    ImportCounts(services=3, refused=(("shop/a", "not a host of this peer"),), last_heartbeat=90.0),
+    PeerTraffic(received_bytes=512, sent_bytes=64),
+    attempts=2,
+    next_attempt=130.5,
+)
+STREAM = StreamView(
+    "c-1",
+    "ztunnel-1.istio-system",
+    "workload",
+    "spiffe://cluster.local/ns/istio-system/sa/ztunnel",
+    "10.0.0.9:4000",
+    50.0,
+    "east",
+    "1.30",
+    (
+        TypeView(ADDRESS, "n2", "n1", 60.0),
+        TypeView(AUTHORIZATION, "n3", "n3", 61.0),
+    ),
+)
+SNAPSHOT = Snapshot(
+    "east",
+    "east-net",
+    "cluster.local",
+    "lineage",
+    "i1",
+    7,
+    40.0,
+    160.0,
+    streams=(STREAM, STREAM),
+    peers=(PEER,),
+    diagnostics=(Diagnostic("Pod/a/b", "status", "is wrong", "mend it", Severity.WARNING, "f.yaml"),),
+    resources={ADDRESS: 10},
+    pushes={ADDRESS: 5},
+    rejects={AUTHORIZATION: 1},
+    certificates_issued=4,
+)
+
+
+def test_a_peer_says_where_how_since_when_and_why():
+    """What somebody on call asks first."""
+    (peer,) = debug.peers(SNAPSHOT)
+    assert peer["gateway"] == "istio-system/peer-west"
+    assert (peer["state"], peer["connected"]) == ("connecting", False)
+    assert (peer["since"], peer["reason"]) == ("1970-01-01T00:01:40.000+00:00", "connection refused")
+    assert (peer["address"], peer["nextAttempt"]) == ("10.0.0.1:15012", "1970-01-01T00:02:10.500+00:00")
+    assert (peer["services"], peer["receivedBytes"]) == (3, 512)
+    assert peer["refused"] == {"shop/a": "not a host of this peer"}
+
+
+def test_syncz_has_istiods_form():
+    """One object a stream, types by their URL, status by istiod's rule (wire-contract §5.6, §5.8)."""
+    first, _ = debug.syncz(SNAPSHOT)
+    assert (first["cluster_id"], first["proxy"], first["istio_version"]) == (
+        "east",
+        "ztunnel-1.istio-system",
+        "1.30",
+    )
+    assert {url: each["status"] for url, each in first["resources"].items()} == {
+        ADDRESS: "STALE",
+        AUTHORIZATION: "SYNCED",
+    }
+
+
+def test_the_status_rule():
+    """An error counts first, then whether anything was sent, then whether it was answered."""
+    assert debug.sync_status(TypeView(ADDRESS, "n", "n", error="bad")) == "ERROR"
+    assert debug.sync_status(TypeView(ADDRESS)) == "NOT_SENT"
+
+
+def test_connections_and_diagnostics_and_overview():
+    """Counts, identities, and problems with their fix."""
+    assert debug.connections(SNAPSHOT)["totalClients"] == 2
+    (problem,) = debug.diagnostics(SNAPSHOT)
+    assert (problem["severity"], problem["where"], problem["fix"]) == ("warning", "f.yaml", "mend it")
+    overview = debug.overview(SNAPSHOT)
+    assert (overview["ready"], overview["resources"], overview["revision"]) == (True, {"WDS": 10}, 7)
+
+
+def test_metrics_say_what_the_snapshot_says():
+    """With istiod's names and labels."""
+    before = limits.hits(limits.HTTP_CONNECTIONS)
+    limits.hit(limits.HTTP_CONNECTIONS)
+    lines = set(Metrics(lambda: SNAPSHOT).render().decode().splitlines())
+    assert {
+        'pilot_xds{version="1.30"} 2.0',
+        'pilot_xds_pushes_total{type="wds"} 5.0',
+        'pilot_total_xds_rejects_total{type="wads"} 1.0',
+        'peer_connection_state{cluster="west",gateway="istio-system/peer-west"} 0.0',
+        'peerd_peer_state{gateway="istio-system/peer-west",state="connecting"} 1.0',
+        'peerd_peer_services{gateway="istio-system/peer-west"} 3.0',
+        'peerd_diagnostics{severity="warning"} 1.0',
+        "peerd_ready 1.0",
+        "istiod_uptime_seconds 120.0",
+        "citadel_server_success_cert_issuance_count_total 4.0",
+        f'peerd_limit_hits_total{{limit="http_connections"}} {before + 1}.0',
+    } <= lines
