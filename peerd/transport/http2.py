@@ -1,4 +1,4 @@
-"""Server and channel over HTTP/2 with Python's TLS, for peers (decision D2, ADR 2)."""
+"""Server and channel over HTTP/2 with Python's TLS, for peers (decision D2, ADR 5)."""
 
 import asyncio
 import logging

@@ -1,6 +1,6 @@
 """One gRPC connection over HTTP/2 on asyncio, the same for both ends: frames by `h2`, the rest here.
 
-What grpclib could not give, and why this exists (ADR 2): a limit on message size before the message is read,
+What grpclib could not give, and why this exists (ADR 5): a limit on message size before the message is read,
 GOAWAY that lets open streams finish, reads that end with the stream instead of cancelling their task.
 """
 
