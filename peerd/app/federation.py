@@ -61,7 +61,7 @@ class Federation:
         self._lineage = lineage
         self._epoch = epoch
         self._registry = registry
-        local = LocalCluster(config.cluster_id, config.trust_domain, config.system_namespace, lineage)
+        local = LocalCluster(config.cluster_id, config.system_namespace, lineage)
         self._journal = ImportJournal(Path(config.state_dir) / "imports")
         self._importer = Importer(local, emit, self._journal)
         self._restored: frozenset[ObjectKey] = frozenset()
