@@ -88,7 +88,11 @@ class Http2Server:
         )
 
     def _identify(self, transport: asyncio.BaseTransport) -> PeerCertificate | None:
-        return identify(transport, self._tls)
+        try:
+            return identify(transport, self._tls)
+        except TlsError as error:
+            self._refused(str(error))
+            raise
 
     def _accept(self, stream: Http2Stream) -> None:
         handler = self._handlers.get(stream.method)

@@ -120,8 +120,8 @@ def peer_certificate(connection: ssl.SSLObject | ssl.SSLSocket, material: TlsMat
     sent may hold certificates that nothing was checked against.
 
     Raises:
-        TlsError: no certificate, a CA certificate as leaf, or a chain that ends in an anchor which does not
-            stand for the trust domain that the leaf names.
+        TlsError: no certificate, a CA certificate as leaf, several URI SANs, or a chain that ends in an
+            anchor which does not stand for the trust domain that the leaf names.
     """
     chain = [x509.load_der_x509_certificate(der) for der in _verified_chain(connection)]
     if len(chain) < 2:
@@ -130,6 +130,9 @@ def peer_certificate(connection: ssl.SSLObject | ssl.SSLSocket, material: TlsMat
     if _is_ca(leaf):
         raise TlsError("the far end's certificate is itself a CA; it must be an ordinary leaf under one")
     uris = _uris(leaf)
+    if len(uris) > 1:
+        # An X.509 SVID has exactly one; with several, whoever looks for one would miss the others.
+        raise TlsError(f"the far end's certificate names several identities: {', '.join(uris)}")
     if material.roots_by_trust_domain:
         for uri in uris:
             _check_anchor(uri, anchor, material)
