@@ -14,12 +14,12 @@ from peerd.peering.backoff import Backoff
 from peerd.peering.importer import Importer
 from peerd.peering.link import Connect, PeerLink, Resolve
 from peerd.peering.peers import PeerTable
+from peerd.protocol.heartbeat import HeartbeatRules
 from peerd.protocol.peer_state import PeerEvent, PeerState
 from peerd.protocol.peer_wire import Hello
 
 log = structlog.get_logger(__name__)
 
-_AGE_EVERY = 1.0
 _AGEING = frozenset({PeerState.CONNECTING, PeerState.STALE, PeerState.REFUSED})
 
 
@@ -37,7 +37,9 @@ class Dialer:
         clock: Clock,
         source: random.Random,
         resolve: Resolve | None = None,
+        rules: HeartbeatRules | None = None,
     ) -> None:
+        self._rules = rules or HeartbeatRules()
         self._hello = hello
         self._namespace = namespace
         self._connect = connect
@@ -109,6 +111,7 @@ class Dialer:
             table=self._table,
             clock=self._clock,
             backoff=Backoff(self._random),
+            rules=self._rules,
         )
 
     async def _age_for_ever(self) -> None:
@@ -116,7 +119,7 @@ class Dialer:
             now = self._clock.time()
             for key in list(self._remotes):
                 self._age(key, now)
-            await asyncio.sleep(_AGE_EVERY)
+            await asyncio.sleep(self._rules.interval / 15)
 
     def _age(self, key: ObjectKey, now: float) -> None:
         before = self._importer.freshness(key)

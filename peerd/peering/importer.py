@@ -17,6 +17,7 @@ from peerd.model.types import FEDERATED_SERVICE, PEER_INFO, SEGMENT
 from peerd.peering.quotas import Ledger
 from peerd.peering.staleness import freshness
 from peerd.peering.validation import LocalCluster, PeerRefusedError, check_info, fault, same_cluster
+from peerd.protocol.heartbeat import HeartbeatRules
 from peerd.protocol.peer_session import Held
 from peerd.protocol.peer_subscription import Put
 
@@ -90,7 +91,9 @@ class Importer:
         local: LocalCluster,
         emit: Callable[[Sequence[Change]], None],
         keeper: Keeper | None = None,
+        rules: HeartbeatRules | None = None,
     ) -> None:
+        self._rules = rules or HeartbeatRules()
         self._local = local
         self._emit = emit
         self._keeper = keeper or Keeper()
@@ -135,7 +138,7 @@ class Importer:
             stored = self._restored.pop(key, None)
             if stored is not None:
                 self._adopt(peer, stored)
-            peer.freshness = freshness(peer.last_heartbeat, now, remote.expire_after)
+            peer.freshness = freshness(peer.last_heartbeat, now, remote.expire_after, self._rules)
             changes = [ImportChange(key, name, service) for name, service in peer.services.items()]
             self._send([self._view(peer), *changes])
             if peer.freshness is Freshness.EXPIRED:
@@ -217,7 +220,7 @@ class Importer:
         """Bring freshness up to wall-clock *now*; expiry withdraws what was imported."""
         peer = self._peers[key]
         # A peer that was never heard has nothing to withdraw: it stays as it is until it speaks.
-        self._set_freshness(peer, freshness(peer.last_heartbeat, now, peer.remote.expire_after))
+        self._set_freshness(peer, freshness(peer.last_heartbeat, now, peer.remote.expire_after, self._rules))
         return peer.freshness
 
     def freshness(self, key: ObjectKey) -> Freshness:

@@ -14,7 +14,7 @@ from peerd.peering.importer import Importer
 from peerd.peering.peers import PeerTable, PeerTraffic
 from peerd.peering.quotas import RateLimit
 from peerd.peering.validation import PeerIsSelfError, PeerRefusedError, check_certificate
-from peerd.protocol.heartbeat import INTERVAL, HeartbeatClient
+from peerd.protocol.heartbeat import HeartbeatClient, HeartbeatRules
 from peerd.protocol.peer_session import PeerSession
 from peerd.protocol.peer_state import PeerEvent
 from peerd.protocol.peer_subscription import Delivery
@@ -63,7 +63,9 @@ class PeerLink:
         table: PeerTable,
         clock: Clock,
         backoff: Backoff,
+        rules: HeartbeatRules,
     ) -> None:
+        self._rules = rules
         self._remote = remote
         self._key = remote.key
         self._hello = hello
@@ -164,7 +166,7 @@ class PeerLink:
         check_certificate(self._remote, stream.certificate)
         beats = await channel.open(HEARTBEAT_METHOD, self._hello.metadata())
         session = PeerSession(self._hello, self._namespace, self._importer.held(self._key))
-        heartbeats = HeartbeatClient(self._clock.monotonic())
+        heartbeats = HeartbeatClient(self._clock.monotonic(), self._rules)
         self._first_answer = 0.0
         self._table.fire(self._key, PeerEvent.OPENED)
         self._log.info("peer_connected", target=self._address)
@@ -235,12 +237,12 @@ class PeerLink:
         while True:
             now = self._clock.monotonic()
             if heartbeats.silent(now):
-                raise _LostError("no heartbeat for 45 seconds")
+                raise _LostError(f"no heartbeat for {self._rules.stale_after:g} seconds")
             message = heartbeats.due(now)
             if message is not None:
                 # A far end that does not read must not keep us from noticing its silence.
                 try:
-                    async with asyncio.timeout(INTERVAL):
+                    async with asyncio.timeout(self._rules.interval):
                         await beats.send(message)
                 except TimeoutError:
                     continue
@@ -255,7 +257,7 @@ class PeerLink:
             # A stream is healthy once it has outlived a heartbeat interval; before that it may be a flap.
             if not self._first_answer:
                 self._first_answer = now
-            elif now - self._first_answer >= INTERVAL / 2 and self._attempts:
+            elif now - self._first_answer >= self._rules.interval / 2 and self._attempts:
                 self._backoff.reset()
                 self._attempts = 0
                 self._table.attempt(self._key, 0, 0.0)

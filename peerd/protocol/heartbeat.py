@@ -1,15 +1,21 @@
 """When to send heartbeats and what their silence means (decisions D17, D21)."""
 
+from peerd.model.record import Record
 from peerd.protocol.peer_wire import PeerProtocolError, decode_heartbeat, encode_heartbeat
 
-INTERVAL = 15.0
-STALE_AFTER = 45.0
+
+class HeartbeatRules(Record, frozen=True):
+    """Seconds between heartbeats, and of silence after which the far end counts as stale (D21)."""
+
+    interval: float = 15.0
+    stale_after: float = 45.0
 
 
 class HeartbeatClient:
     """The dialling side: asks every 15 s, counts an answer as a sign of life. Monotonic seconds."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, rules: HeartbeatRules | None = None) -> None:
+        self._rules = rules or HeartbeatRules()
         self.last_heard = now
         self._next = now
         self._sequence = 0
@@ -20,14 +26,14 @@ class HeartbeatClient:
         """The heartbeat to send now, if one is due."""
         if now < self._next:
             return None
-        self._next = now + INTERVAL
+        self._next = now + self._rules.interval
         self._sequence += 1
         self._sent_at[self._sequence] = now
         return encode_heartbeat(self._sequence)
 
     def wait(self, now: float) -> float:
         """Seconds until something is due: a heartbeat, or the verdict that the peer is silent."""
-        return max(0.0, min(self._next, self.last_heard + STALE_AFTER) - now)
+        return max(0.0, min(self._next, self.last_heard + self._rules.stale_after) - now)
 
     def heard(self, message: bytes, now: float) -> None:
         """An answer came.
@@ -46,4 +52,4 @@ class HeartbeatClient:
 
     def silent(self, now: float) -> bool:
         """Whether nothing was heard for 45 s."""
-        return now - self.last_heard >= STALE_AFTER
+        return now - self.last_heard >= self._rules.stale_after

@@ -16,7 +16,7 @@ from peerd.model.resource import ResourceChange
 from peerd.model.types import ADDRESS, DELTA_METHOD, FEDERATED_SERVICE, PEER_INFO, SEGMENT
 from peerd.protocol.envelope import parse_delta_request
 from peerd.protocol.errors import ProtocolError
-from peerd.protocol.heartbeat import STALE_AFTER
+from peerd.protocol.heartbeat import HeartbeatRules
 from peerd.protocol.interest import Interest
 from peerd.protocol.peer_wire import (
     HEARTBEAT_METHOD,
@@ -116,7 +116,9 @@ class PeerService:
         epoch: str,
         lineage: str,
         registry: ConnectionRegistry | None = None,
+        rules: HeartbeatRules | None = None,
     ) -> None:
+        self._rules = rules or HeartbeatRules()
         self._acceptance = acceptance
         self._clock = clock
         self._registry = registry or ConnectionRegistry()
@@ -189,9 +191,16 @@ class PeerService:
             for _, session in sorted(self._sessions.items())
         )
 
+    def _admit(self, stream: Stream) -> tuple[Hello, PeerCertificate]:
+        try:
+            return self._acceptance.admit(stream)
+        except StreamClosed as refused:
+            log.warning("peer_refused", remote=stream.remote, reason=refused.message)
+            raise
+
     async def data(self, stream: Stream) -> None:
         """One data stream, from admission to its end."""
-        hello, certificate = self._acceptance.admit(stream)
+        hello, certificate = self._admit(stream)
         if len(self._sessions) >= PEERS_INBOUND.value:
             hit(PEERS_INBOUND)
             raise StreamClosed(StatusCode.RESOURCE_EXHAUSTED, f"{PEERS_INBOUND.value} peers are being served")
@@ -215,14 +224,14 @@ class PeerService:
 
     async def heartbeats(self, stream: Stream) -> None:
         """Answer heartbeats, whatever the data stream does (decision D17)."""
-        hello, _ = self._acceptance.admit(stream)
+        hello, _ = self._admit(stream)
         key = hello.cluster, hello.instance
         while True:
             try:
-                async with asyncio.timeout(STALE_AFTER):
+                async with asyncio.timeout(self._rules.stale_after):
                     message = await stream.receive()
             except TimeoutError:
-                raise StreamClosed(StatusCode.UNAVAILABLE, "no heartbeat for 45 seconds") from None
+                raise StreamClosed(StatusCode.UNAVAILABLE, self._silence()) from None
             if message is None:
                 return
             try:
@@ -324,7 +333,7 @@ class PeerService:
                         # In a task of its own, so that a peer that does not read can still be judged.
                         writing = asyncio.ensure_future(session.stream.send(outgoing.frame.message))
                         writing.add_done_callback(lambda _: session.wake.set())
-                await _wait(session.wake, _CHECK_EVERY)
+                await _wait(session.wake, min(_CHECK_EVERY, self._rules.interval))
         finally:
             if writing is not None:
                 writing.cancel()
@@ -332,8 +341,11 @@ class PeerService:
 
     def _check(self, session: _Session, now: float) -> None:
         session.server.check(now)
-        if now - session.heard > STALE_AFTER:
-            raise StreamClosed(StatusCode.UNAVAILABLE, "no heartbeat for 45 seconds")
+        if now - session.heard > self._rules.stale_after:
+            raise StreamClosed(StatusCode.UNAVAILABLE, self._silence())
+
+    def _silence(self) -> str:
+        return f"no heartbeat for {self._rules.stale_after:g} seconds"
 
     def _wake(self) -> None:
         for session in self._sessions.values():

@@ -17,6 +17,7 @@ from peerd.peering.dialer import Dialer
 from peerd.peering.importer import Importer, Keeper
 from peerd.peering.peers import PeerSnapshot, PeerTable
 from peerd.peering.validation import LocalCluster
+from peerd.protocol.heartbeat import HeartbeatRules
 from peerd.protocol.peer_wire import Hello
 from peerd.serve.peer_acceptance import Acceptance
 from peerd.serve.peers import PeerService
@@ -78,6 +79,7 @@ class PeeringCluster:
         instance: str = "",
         clock: Clock | None = None,
         connect: Callable[[str, int], Channel] | None = None,
+        rules: HeartbeatRules | None = None,
     ) -> None:
         self.name = name
         self.authority = authority
@@ -90,12 +92,12 @@ class PeeringCluster:
         self.moved = asyncio.Event()
         self.info = PeerInfo(name, f"{name}-net", "cluster.local", self.lineage, version="test")
         local = LocalCluster(name, "istio-system", self.lineage)
-        self.importer = Importer(local, self._changed, keeper)
+        self.importer = Importer(local, self._changed, keeper, rules)
         self.table = PeerTable(self.importer, self.clock, lambda _key: self.moved.set())
         self.acceptance = Acceptance(parse_spiffe_id(PEERD), name)
         self.epoch = f"{name}{random.randrange(10**6)}"
         self.service = PeerService(
-            acceptance=self.acceptance, clock=self.clock, epoch=self.epoch, lineage=self.lineage
+            acceptance=self.acceptance, clock=self.clock, epoch=self.epoch, lineage=self.lineage, rules=rules
         )
         self.dialer = Dialer(
             hello=Hello(name, instance or f"peerd-{name}", software="test"),
@@ -105,6 +107,7 @@ class PeeringCluster:
             table=self.table,
             clock=self.clock,
             source=random.Random(7),
+            rules=rules,
         )
         self.address = ""
         self._server: Http2Server | None = None
