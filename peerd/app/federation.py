@@ -99,8 +99,17 @@ class Federation:
         self._speaking.exports.put(commit.exports)
         self._follow(commit.peers)
 
+    def follow_gateways(self) -> None:
+        """The sources have synced: what was restored is matched with the Gateways, before serving."""
+        if not self._config.peering:
+            return
+        now = self._parts.clock.time()
+        for name, remote in self._remotes.items():
+            self._importer.configure(_key(name), remote, now)
+        self._importer.settle_restored()
+
     def begin(self, own: SpiffeId, info: PeerInfo, tls: TlsSource) -> dict[str, Handler]:
-        """The sources have synced: dial, and serve by the handlers returned. Call it once."""
+        """After `follow_gateways`: dial, and serve by the handlers returned. Call it once."""
         config, parts = self._config, self._parts
         hello = Hello(config.cluster_id, f"peerd-{self._lineage[:8]}", info.segment, __version__)
         dialer = Dialer(
@@ -130,8 +139,6 @@ class Federation:
         service.sources_synced()
         dialer.start()
         self._follow(self._remotes.items())
-        if config.peering:
-            self._importer.settle_restored()
         self._keeping = asyncio.ensure_future(self._journal.run())
         return dict(service.handlers())
 

@@ -3,6 +3,7 @@
 `peerd serve` uses the real ones, the simulation its own, and everything between is the same.
 """
 
+import importlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random, SystemRandom
@@ -21,6 +22,10 @@ class Network(Protocol):
 
     def listen(self, address: str, handlers: Mapping[str, Handler], tls: TlsSource | None) -> Server:
         """A server for ztunnels and command lines; it asks nobody for a certificate."""
+        ...
+
+    def prepare_peers(self) -> None:
+        """Get ready for the next two; called off the event loop, for it may take a while."""
         ...
 
     def listen_peers(self, address: str, handlers: Mapping[str, Handler], tls: TlsSource) -> Server:
@@ -52,6 +57,10 @@ class SystemNetwork:
         from peerd.transport.grpcaio import GrpcServer  # grpc is the dearest import; late and only here
 
         return GrpcServer(address, handlers, tls=tls)
+
+    def prepare_peers(self) -> None:
+        """Import the HTTP/2 library: it is not needed to be ready, and would take a seventh of the time."""
+        importlib.import_module("peerd.transport.http2")
 
     def listen_peers(self, address: str, handlers: Mapping[str, Handler], tls: TlsSource) -> Server:
         """`Network.listen_peers`."""

@@ -14,6 +14,7 @@ import click
 
 from peerd.model.config import ConfigError, ServeConfig
 from peerd.model.record import Record
+from peerd.transport.address import split_address
 
 
 class Option(Record, frozen=True):
@@ -113,19 +114,6 @@ def resolve(
     _check_source(config)
     _check_loopback(config)
     return config
-
-
-def split_address(text: str) -> tuple[str, int]:
-    """Host and port of `host:port`, `[ipv6]:port` or `:port`; raises ValueError."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
-        raise ValueError(f"{text!r} is not HOST:PORT")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-        ipaddress.IPv6Address(host)
-    elif ":" in host:
-        raise ValueError(f"{text!r}: an IPv6 host is written in brackets")
-    return host, int(port)
 
 
 def _choose(

@@ -5,6 +5,7 @@ import logging
 import ssl
 from collections.abc import Mapping
 
+from peerd.transport.address import join_address, split_address
 from peerd.transport.base import Handler, PeerCertificate, StatusCode, StreamClosed
 from peerd.transport.http2_connection import Http2Connection, Http2Options, Http2Stream
 from peerd.transport.tls import TlsError, TlsSource, client_context, peer_certificate, server_context
@@ -199,19 +200,6 @@ def identify(transport: asyncio.BaseTransport, tls: TlsSource | None) -> PeerCer
     if connection.selected_alpn_protocol() != "h2":
         raise TlsError("the far end does not speak HTTP/2 (ALPN h2)")
     return peer_certificate(connection, tls.current())
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Host and port of `host:port` or `[v6]:port`. Raises ValueError where there is no port."""
-    host, separator, port = address.rpartition(":")
-    if not separator or not port.isdigit():
-        raise ValueError(f"{address!r} is not of the form HOST:PORT")
-    return host.removeprefix("[").removesuffix("]"), int(port)
-
-
-def join_address(host: str, port: int) -> str:
-    """`host:port`, an IPv6 address in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def _run(handler: Handler, stream: Http2Stream) -> None:
