@@ -72,6 +72,10 @@ class Cluster:
             pod_uid=_ZTUNNEL_UIDS.get(self.name, ""),
         )
 
+    def operator_token(self) -> str:
+        """A token that may look at debug views: of the system namespace's default account, as istioctl's."""
+        return tokens.service_account_token(self._issuer, "istio-system", "default", time.time())
+
     def arguments(self) -> list[str]:
         """The flags of its `peerd serve`."""
         return [
@@ -172,9 +176,9 @@ class Cluster:
             await writer.wait_closed()
 
     async def debug(self, view: str) -> Any:
-        """A debug view, asked for with the ztunnel's token."""
+        """A debug view, asked for with an operator's token."""
         try:
-            status, body = await self._get(f"/debug/{view}", self.token())
+            status, body = await self._get(f"/debug/{view}", self.operator_token())
         except OSError as error:
             raise DemoError(f"{self.name}: /debug/{view} cannot be read: {error}") from error
         if status != 200:

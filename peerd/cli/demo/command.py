@@ -82,13 +82,14 @@ def _explain(story: Story, root: Path, show: Show) -> None:
     show.step("Both clusters go on running")
     for cluster in story.clusters:
         ports = cluster.ports
-        token = root / cluster.name / "token"
-        token.write_text(cluster.token())
-        token.chmod(0o600)
+        token, operator = root / cluster.name / "ztunnel-token", root / cluster.name / "operator-token"
+        for path, content in ((token, cluster.token()), (operator, cluster.operator_token())):
+            path.touch(0o600)
+            path.write_text(content)
         show.note(f"{cluster.name}: edit its manifests, watch its peers, point a real ztunnel at it")
         show.command(f"$EDITOR {cluster.manifests}/books/catalog.yaml")
         show.command(
-            f'curl -s -H "Authorization: Bearer $(cat {token})" http://127.0.0.1:{ports["http"]}/debug/peers'
+            f'curl -s -H "Authorization: Bearer $(cat {operator})" http://127.0.0.1:{ports["http"]}/debug/peers'
         )
         show.command(
             f"XDS_ADDRESS=https://localhost:{ports['xds']} CA_ADDRESS=https://localhost:{ports['xds']} "
