@@ -79,6 +79,7 @@ class GrpcOptions:
 
 
 _OPTIONS = GrpcOptions()
+_AFTER_END = 0.02
 
 
 class GrpcServer:
@@ -168,7 +169,7 @@ class GrpcChannel:
 class GrpcServerStream:
     """The answering end of a stream."""
 
-    __slots__ = ("_context", "_metadata", "method")
+    __slots__ = ("_context", "_metadata", "ended", "method")
 
     certificate: PeerCertificate | None = None
 
@@ -176,6 +177,7 @@ class GrpcServerStream:
         self._context = context
         self._metadata: dict[str, str] | None = None
         self.method = method
+        self.ended = False  # the far end went away, or the server's grace is over
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -203,10 +205,21 @@ class GrpcServerStream:
             raise
         except _FAILURES as error:
             raise StreamClosed(StatusCode.UNAVAILABLE, f"the stream ended: {error}") from None
-        return None if message is grpc.aio.EOF else message
+        if message is not grpc.aio.EOF:
+            return message
+        # A cancelled stream reads as one that was half-closed; that it was cancelled comes a moment later,
+        # by way of grpc's own thread. `run` then cancels whoever waits here.
+        try:
+            await asyncio.sleep(_AFTER_END)
+        except asyncio.CancelledError:
+            self._raise_if_ended()
+            raise
+        self._raise_if_ended()
+        return None
 
     async def send(self, message: bytes) -> None:
         """Hand over one message."""
+        self._raise_if_ended()
         try:
             await self._context.write(message)
         except asyncio.CancelledError:
@@ -216,9 +229,10 @@ class GrpcServerStream:
             raise StreamClosed(StatusCode.UNAVAILABLE, f"the stream ended: {error}") from None
 
     def _raise_if_ended(self) -> None:
-        # grpc.aio cancels the handler's task when the far end goes away, wherever it stands.
-        if self._context.cancelled():
-            raise StreamClosed(StatusCode.CANCELLED, "the far end went away") from None
+        if self.ended:
+            raise StreamClosed(
+                StatusCode.CANCELLED, "the far end went away, or the server is closing"
+            ) from None
 
 
 class GrpcClientStream:
@@ -283,19 +297,42 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
 
 def _behaviour(method: str, handler: Handler) -> Callable[[Any, Any], Awaitable[None]]:
     async def run(_requests: Any, context: Any) -> None:
+        # grpc.aio cancels this task when the far end goes away. The handler has a task of its own, so that it
+        # can tell that (StreamClosed) from being cancelled by whoever owns it.
         stream = GrpcServerStream(context, method)
+        task = asyncio.ensure_future(handler(stream))
         try:
-            await handler(stream)
-        except StreamClosed as closed:
-            if not context.cancelled():
-                await context.abort(_STATUS[closed.code], closed.message)
+            await asyncio.wait((task,))
         except asyncio.CancelledError:
+            stream.ended = True
+            task.cancel()
+            await asyncio.wait((task,))
+            _log_failure(method, task)
             raise
-        except Exception:
-            log.exception("handler of %s failed", method)
-            await context.abort(grpc.StatusCode.INTERNAL, "internal error")
+        code, message = _outcome(method, task)
+        if code is not StatusCode.OK:
+            await context.abort(_STATUS[code], message)
 
     return run
+
+
+def _outcome(method: str, task: asyncio.Future[None]) -> tuple[StatusCode, str]:
+    """The status with which a handler ended its stream."""
+    if task.cancelled():
+        return StatusCode.CANCELLED, "the handler was cancelled"
+    error = task.exception()
+    if isinstance(error, StreamClosed):
+        return error.code, error.message
+    if error is None:
+        return StatusCode.OK, ""
+    _log_failure(method, task)
+    return StatusCode.INTERNAL, "internal error"
+
+
+def _log_failure(method: str, task: asyncio.Future[None]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, StreamClosed):
+        log.error("handler of %s failed", method, exc_info=error)
 
 
 def _server_credentials(tls: TlsSource) -> Any:

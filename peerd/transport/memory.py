@@ -12,6 +12,8 @@ from peerd.transport.base import Handler, PeerCertificate, StatusCode, StreamClo
 
 log = logging.getLogger(__name__)
 
+_MAX_MESSAGE = 64 * 1024 * 1024
+
 
 class MemoryNetwork:
     """Names of servers, in place of addresses."""
@@ -20,10 +22,15 @@ class MemoryNetwork:
         self.servers: dict[str, MemoryServer] = {}
 
     def channel(
-        self, address: str, *, source: str = "memory", certificate: PeerCertificate | None = None
+        self,
+        address: str,
+        *,
+        source: str = "memory",
+        certificate: PeerCertificate | None = None,
+        max_message: int = _MAX_MESSAGE,
     ) -> "MemoryChannel":
-        """A channel to *address* from *source*, which shows *certificate*."""
-        return MemoryChannel(self, address, source, certificate)
+        """A channel to *address* from *source*, which shows *certificate*; receives at most *max_message*."""
+        return MemoryChannel(self, address, source, certificate, max_message)
 
 
 class MemoryServer:
@@ -39,7 +46,7 @@ class MemoryServer:
         handlers: Mapping[str, Handler],
         *,
         certificate: PeerCertificate | None = None,
-        max_message: int = 64 * 1024 * 1024,
+        max_message: int = _MAX_MESSAGE,
     ) -> None:
         self.certificate = certificate
         self.max_message = max_message
@@ -86,8 +93,14 @@ class MemoryChannel:
     """A channel over a network."""
 
     def __init__(
-        self, network: MemoryNetwork, address: str, source: str, certificate: PeerCertificate | None
+        self,
+        network: MemoryNetwork,
+        address: str,
+        source: str,
+        certificate: PeerCertificate | None,
+        max_message: int,
     ) -> None:
+        self._max_message = max_message
         self._network = network
         self._address = address
         self._source = source
@@ -100,7 +113,7 @@ class MemoryChannel:
         if server is None:
             raise StreamClosed(StatusCode.UNAVAILABLE, f"{self._address} cannot be reached: nobody listens")
         sent = {k.lower(): v for k, v in (metadata or {}).items() if not k.lower().endswith("-bin")}
-        pipe = _Pipe(method, sent, server.max_message)
+        pipe = _Pipe(method, sent, _Direction(server.max_message), _Direction(self._max_message))
         pipe.server = MemoryStream(pipe, pipe.up, pipe.down, self._certificate, self._source)
         client = MemoryStream(pipe, pipe.down, pipe.up, server.certificate, self._address)
         self._pipes = {p for p in self._pipes if p.closed is None}
@@ -188,11 +201,13 @@ class _Pipe:
 
     server: MemoryStream
 
-    def __init__(self, method: str, metadata: Mapping[str, str], max_message: int) -> None:
+    def __init__(
+        self, method: str, metadata: Mapping[str, str], up: "_Direction", down: "_Direction"
+    ) -> None:
         self.method = method
         self.metadata = metadata
-        self.up = _Direction(max_message)
-        self.down = _Direction(max_message)
+        self.up = up
+        self.down = down
         self.closed: StreamClosed | None = None
         self._waiting: list[asyncio.Future[None]] = []
 
