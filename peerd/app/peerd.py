@@ -20,6 +20,7 @@ from peerd.app.withholding import Withholding
 from peerd.ca.bundle import BundleError, CaBundle
 from peerd.ca.issue import identity_certificate, server_certificate, server_names
 from peerd.ca.rotation import CaDirectory, expiry_warnings
+from peerd.ca.self_signed import ensure_self_signed
 from peerd.derive.allocation import choose
 from peerd.derive.world import Commit, World
 from peerd.model.changes import Change, ObjectChange
@@ -395,7 +396,10 @@ def _settings(config: ServeConfig) -> Settings:
 
 def _ca(config: ServeConfig, parts: Parts) -> CaDirectory:
     try:
-        return CaDirectory(Path(config.ca_dir), parts.clock)
+        if config.ca_dir:
+            return CaDirectory(Path(config.ca_dir), parts.clock)
+        own = ensure_self_signed(Path(config.state_dir) / "ca", config.cluster_id, parts.clock.time())
+        return CaDirectory(own, parts.clock)
     except BundleError as error:
         raise ConfigError(
             "--ca-dir", config.ca_dir, str(error), "give a directory made by `peerd certs cluster`"

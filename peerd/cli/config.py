@@ -56,7 +56,12 @@ OPTIONS: tuple[Option, ...] = (
         "Delta xDS without TLS and authentication; off by default, loopback only.",
         "address",
     ),
-    Option("ca-dir", "DIR", "Root, intermediate and key, as `peerd certs` makes them.", required=True),
+    Option(
+        "ca-dir",
+        "DIR",
+        "Root, intermediate and key, as `peerd certs` makes them; default: a self-signed root in the state"
+        " directory, which no other cluster trusts.",
+    ),
     Option("state-dir", "DIR", "What survives a restart; one per process.", required=True),
     Option("peering", "on|off", "off: derive Gateways, dial nobody.", "switch", choices=("on", "off")),
     Option("jwks-file", "FILE", "Keys that verify ztunnels' tokens (JWKS)."),

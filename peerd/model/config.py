@@ -17,7 +17,8 @@ class ServeConfig(Record, frozen=True):
 
     `source` is `dir:PATH`. `trust_domain` empty: as the mesh configuration says, else `cluster.local` (D6).
     `network` counts only where the system namespace has no label `topology.istio.io/network` (D6).
-    `insecure_plaintext_addr` empty: off. `ca_dir` holds what `peerd certs` makes. `jwks_file` verifies
+    `insecure_plaintext_addr` empty: off. `ca_dir` holds what `peerd certs` makes;
+    empty: a self-signed root is made once, in `ca` of the state directory. `jwks_file` verifies
     tokens of ztunnels, issued by `token_issuer` (empty: any) for one of `token_audiences`;
     `trusted_ztunnel_accounts` are `namespace/account`. `peer_trust_domains` are accepted from peers that dial
     beside our own and those of our istio-remote Gateways (D14). `peering` False: Gateways are derived and
@@ -25,8 +26,8 @@ class ServeConfig(Record, frozen=True):
     """
 
     source: str
-    ca_dir: str
     state_dir: str
+    ca_dir: str = ""
     cluster_id: str = "Kubernetes"
     trust_domain: str = ""
     system_namespace: str = "istio-system"

@@ -83,7 +83,7 @@ def test_a_file_that_is_not_there_is_named(base, tmp_path):
         resolve(base, {}, tmp_path / "no.yaml")
 
 
-@pytest.mark.parametrize("name", ["source", "ca_dir", "state_dir"])
+@pytest.mark.parametrize("name", ["source", "state_dir"])
 def test_a_required_option_that_is_missing_is_named(base, name):
     """With all three ways to give it."""
     flag = name.replace("_", "-")
