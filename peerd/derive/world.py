@@ -21,6 +21,7 @@ file per kind:
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -256,7 +257,7 @@ class World:
             peers=_taken(self._peers),
             wanted_hosts=_taken(self._wanted),
             diagnostics=_taken(self._diagnostics),
-            info=self._info.take().get(ONLY),
+            info=dict(self._info.take()).get(ONLY),
             network=facts.network,
         )
 
@@ -345,4 +346,4 @@ def _outputs(engine: Engine, tables: Iterable[Collection[str, Any]]) -> tuple[Ou
 
 
 def _taken(outputs: Iterable[Output[str, Any]]) -> tuple[tuple[str, Any], ...]:
-    return tuple(change for output in outputs for change in output.take().items())
+    return tuple(chain.from_iterable(output.take() for output in outputs))
