@@ -65,7 +65,9 @@ class Names:
         """Answers to look-ups, and changes to what is followed."""
         source = subscription.source
         puts: dict[str, None] = {}
-        removals: dict[str, None] = dict.fromkeys(subscription.removals)
+        # What a resuming client held of what is gone; it may have come back since that was found.
+        removals = {name: None for name in subscription.removals if source.get(name) is None}
+        puts.update(dict.fromkeys(name for name in subscription.removals if name not in removals))
         subscription.removals = ()
         keys, subscription.keys = subscription.keys, {}
         dirty, subscription.dirty = subscription.dirty, set()
@@ -81,6 +83,7 @@ class Names:
             subscription.cursor = source.revision
         if not (puts or removals or always):
             return ()
+        subscription.said_again(puts)
         return source.answer(subscription.span("d"), puts, removals, aliases=True)
 
     def _changed(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from peerd.limits import TYPES_PER_STREAM, hit
 from peerd.model.frame import Frame
 from peerd.model.record import Record
-from peerd.model.wire import field, read_map_entry
+from peerd.model.wire import field, map_entry, read_map_entry
 from peerd.protocol import wildcard
 from peerd.protocol.envelope import DeltaRequest, Node
 from peerd.protocol.errors import LimitExceededError, MalformedMessageError, OverdueError
@@ -244,7 +244,11 @@ class DeltaServer:
         if had and not subscription.wildcard:
             subscription.cursor = subscription.source.revision
             self._by_name.follow(subscription, subscription.subscribed)
-        elif subscription.wildcard and not had:
+        versions = request.versions
+        if subscription.wildcard and not had:
+            # What it held by name it resumes from.
+            versions += tuple(map_entry(name, version) for name, version in subscription.held.items())
+            versions += tuple(map_entry(name, "") for name in subscription.removals)
             self._by_name.forget(subscription)
         for name in request.subscribe:
             if name != WILDCARD:
@@ -264,26 +268,26 @@ class DeltaServer:
                     subscription.held.pop(name, None)
                     self._by_name.unfollow(subscription, name)
         if begins:
-            self._begin(subscription, request)
+            self._begin(subscription, versions)
 
-    def _begin(self, subscription: Subscription, request: DeltaRequest) -> None:
+    def _begin(self, subscription: Subscription, versions: tuple[bytes, ...]) -> None:
         subscription.puts = subscription.removals = subscription.late = ()
         subscription.resumed = False
         subscription.queue.clear()
         self._comparing.discard(subscription.type_url)
         resume = subscription.rules.resume
-        offer = resume.judge(subscription.type_url, request.versions) if resume else Offer.NONE
+        offer = resume.judge(subscription.type_url, versions) if resume else Offer.NONE
         subscription.offer = offer
-        if offer is Offer.NONE and not request.versions:
+        if offer is Offer.NONE and not versions:
             subscription.move(Event.PLAIN)
             return
         subscription.move(_OFFERS[offer])
         subscription.resumed = True
         subscription.compared = subscription.source.revision
         if subscription.state is State.COMPARING:
-            subscription.versions = request.versions
+            subscription.versions = versions
             self._comparing.add(subscription.type_url)
-            if len(request.versions) <= wildcard.SLICE:
+            if len(versions) <= wildcard.SLICE:
                 for _ in self.compare():
                     pass
 
@@ -295,8 +299,8 @@ class DeltaServer:
             if index % wildcard.SLICE == 0:
                 yield
             name, version = read_map_entry(entry)
-            self._by_name.hold(subscription, name, version)
             if source.get(name) is not None:
+                self._by_name.hold(subscription, name, version)
                 subscription.dirty.add(name)
             elif withheld is not None and withheld(subscription.type_url, name):
                 subscription.withheld[name] = ""

@@ -1,8 +1,10 @@
 """One type of one client: where it is, what it was sent, what it said of it."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
+
+import msgspec
 
 from peerd.limits import REJECTIONS_PER_STREAM, hit
 from peerd.model.frame import Frame
@@ -50,10 +52,15 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
 
 
 class Outstanding(Record, frozen=True):
-    """A response that was not answered: where the client was before it; None while it is being written."""
+    """A response that was not answered.
+
+    `base` is where the client was before it, `written` None while it is being written, `again` the names it
+    holds whatever the client said of them before.
+    """
 
     base: int
     written: float | None
+    again: tuple[str, ...] = ()
 
 
 class Rejection(Record, frozen=True):
@@ -94,12 +101,14 @@ class Subscription:
         self.answers = 0  # makes nonces of this stream's own answers unique
         self.queue: deque[Frame] = deque()
         self.outstanding: dict[str, Outstanding] = {}
+        self._again: tuple[str, ...] = ()
         self.rejections: dict[str, Rejection] = {}
         self._accepted = 0
         # A first answer in the making.
         self.versions: tuple[bytes, ...] = ()
         self.puts: tuple[str, ...] = ()
         self.removals: tuple[str, ...] = ()
+        self.lacking: frozenset[str] = frozenset()  # those of `puts` that the client does not hold at all
         self.resumed = False  # the client held something; `compared` says at which revision it was compared
         self.compared = 0
         self.offer = Offer.NONE
@@ -149,13 +158,15 @@ class Subscription:
     def sending(self, frame: Frame) -> None:
         """*frame* is handed to the transport."""
         self._sent = frame.nonce
-        self.outstanding[frame.nonce] = Outstanding(self.base, None)
+        self.outstanding[frame.nonce] = Outstanding(self.base, None, self._again)
+        if not self.queue:
+            self._again = ()
 
     def written(self, nonce: str, now: float) -> None:
         """The transport took all of it. Its answer may have come first."""
         self._sent_at = now
         if nonce in self.outstanding:
-            self.outstanding[nonce] = Outstanding(self.outstanding[nonce].base, now)
+            self.outstanding[nonce] = msgspec.structs.replace(self.outstanding[nonce], written=now)
 
     def acknowledge(self, nonce: str, now: float) -> bool:
         """The client took *nonce*, and with it those before; False where the nonce is stale."""
@@ -180,6 +191,10 @@ class Subscription:
             self.rejections[name] = Rejection(resource.version if resource else "", reason)
         return True
 
+    def said_again(self, names: Iterable[str]) -> None:
+        """The next answer holds *names* whatever the client said of them; what it says to that counts."""
+        self._again = tuple(names)
+
     def status(self) -> TypeStatus:
         """For status pages."""
         return TypeStatus(
@@ -198,8 +213,10 @@ class Subscription:
     def _answer(self, nonce: str) -> bool:
         if nonce not in self.outstanding:
             return False
-        for earlier in list(self.outstanding):
+        for earlier, outstanding in list(self.outstanding.items()):
             del self.outstanding[earlier]
+            for name in outstanding.again:
+                self.rejections.pop(name, None)
             if earlier == nonce:
                 break
         return True

@@ -28,25 +28,26 @@ def compare(subscription: Subscription, versions: tuple[bytes, ...]) -> Iterator
         puts = tuple(name for name in puts if name not in kept)
         removals = tuple(name for name in removals if name not in kept)
     subscription.puts, subscription.removals = puts, removals
+    subscription.lacking = frozenset(puts).difference(difference.differing)
 
 
 def first(subscription: Subscription) -> tuple[Frame, ...]:
     """The first answer."""
     source = subscription.source
     since, subscription.removed = subscription.compared, source.revision
+    subscription.said_again(list(subscription.rejections))
     if not subscription.resumed:
         return source.snapshot()
     # What the comparison found, and what changed since it was made.
     check_horizon(subscription, since)
     net = source.net(since)
-    lacking = set(subscription.puts)
     removals = tuple(
         name
         for name in dict.fromkeys((*subscription.removals, *net.removals))
-        if source.get(name) is None and name not in lacking
+        if source.get(name) is None and name not in subscription.lacking
     )
     puts = tuple(name for name in dict.fromkeys((*subscription.puts, *net.puts)) if source.get(name))
-    subscription.puts = subscription.removals = ()
+    subscription.puts, subscription.removals, subscription.lacking = (), (), frozenset()
     if subscription.rules.removals_after:
         subscription.late, removals = removals, ()
     if subscription.rules.resume is not None and not puts and not removals:
@@ -62,6 +63,7 @@ def released(subscription: Subscription) -> tuple[Frame, ...]:
     subscription.puts = subscription.removals = ()
     if subscription.rules.removals_after:
         subscription.late, removals = (*subscription.late, *removals), ()
+    subscription.said_again(puts)
     return source.answer(subscription.span("h"), puts, removals) if puts or removals else ()
 
 
