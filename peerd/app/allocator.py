@@ -26,6 +26,7 @@ class Allocator:
         self._again = again
         self._wanted: dict[str, str] = {}
         self._pending = False
+        self._retain = False
         self._timer: asyncio.TimerHandle | None = None
 
     def restore(self) -> list[Change]:
@@ -44,12 +45,15 @@ class Allocator:
         self._pending = self._pending or bool(changes)
 
     def retain_wanted(self) -> None:
-        """Free what nobody wants; only once everything that could want it has spoken."""
-        self._allocations.retain(self._wanted)
-        self._pending = True
+        """With the next `settle`, free what nobody wants then; everything that could want it has spoken."""
+        self._retain = True
 
     async def settle(self) -> list[Change]:
         """Allocate and record what is wanted; returns what derivation is to hear."""
+        if self._retain:
+            self._retain = False
+            self._pending = True
+            self._allocations.retain(self._wanted)
         if not self._pending:
             return []
         try:

@@ -15,20 +15,26 @@ class Exports:
         self._clock = clock
         self._steady = Steady()
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def put(self, exports: Iterable[Announcement]) -> None:
-        """Derivation's changes of exports."""
-        self._tell(self._steady.put(exports, self._clock.monotonic()))
+        """Derivation's changes of exports; after `close` they are nobody's."""
+        if not self._closed:
+            self._tell(self._steady.put(exports, self._clock.monotonic()))
 
     def close(self) -> None:
         """Announce nothing more."""
+        self._closed = True
+        self._disarm()
+
+    def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
     def _tell(self, announcements: list[Announcement]) -> None:
         if announcements:
             self._announce(announcements)
-        self.close()
+        self._disarm()
         due = self._steady.next_due()
         if due is not None:
             wait = max(0.0, due - self._clock.monotonic())

@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
 
 from peerd import __version__
-from peerd.app.exports import Exports
 from peerd.app.parts import Parts
 from peerd.derive.world import Commit
 from peerd.model.changes import Change
@@ -16,17 +16,19 @@ from peerd.model.config import ServeConfig
 from peerd.model.federation import FederatedService, PeerInfo, RemotePeer
 from peerd.model.identity import SpiffeId
 from peerd.model.kube.meta import ObjectKey
-from peerd.peering.dialer import Dialer
 from peerd.peering.importer import Importer
 from peerd.peering.peers import PeerTable
 from peerd.peering.persistence import ImportJournal
 from peerd.peering.validation import LocalCluster
-from peerd.protocol.peer_wire import Hello
 from peerd.serve.connections import ConnectionRegistry
-from peerd.serve.peer_acceptance import Acceptance
-from peerd.serve.peers import PeerService
 from peerd.transport.base import Handler
 from peerd.transport.tls import TlsSource
+
+if TYPE_CHECKING:
+    from peerd.app.exports import Exports
+    from peerd.peering.dialer import Dialer
+    from peerd.serve.peer_acceptance import Acceptance
+    from peerd.serve.peers import PeerService
 
 log = structlog.get_logger("peerd.federation")
 
@@ -69,6 +71,7 @@ class Federation:
         self.info: PeerInfo | None = None
         self._remotes: dict[str, RemotePeer] = {}
         self._exported: dict[str, FederatedService | None] = {}
+        self._matched = False
         self._speaking: _Speaking | None = None
         self._keeping: asyncio.Task[None] | None = None
 
@@ -93,6 +96,8 @@ class Federation:
                 self._remotes[name] = remote
         if self._speaking is None:
             self._exported.update(commit.exports)
+            if self._matched:
+                self._match(commit.peers)
             return
         if info is not None and self.info is not None:
             self._speaking.service.commit_info(self.info)
@@ -103,13 +108,19 @@ class Federation:
         """The sources have synced: what was restored is matched with the Gateways, before serving."""
         if not self._config.peering:
             return
-        now = self._parts.clock.time()
-        for name, remote in self._remotes.items():
-            self._importer.configure(_key(name), remote, now)
+        self._matched = True
+        self._match(self._remotes.items())
         self._importer.settle_restored()
 
     def begin(self, own: SpiffeId, info: PeerInfo, tls: TlsSource) -> dict[str, Handler]:
         """After `follow_gateways`: dial, and serve by the handlers returned. Call it once."""
+        # Late: none of it is needed to be ready (`Network.prepare_peers`).
+        from peerd.app.exports import Exports
+        from peerd.peering.dialer import Dialer
+        from peerd.protocol.peer_wire import Hello
+        from peerd.serve.peer_acceptance import Acceptance
+        from peerd.serve.peers import PeerService
+
         config, parts = self._config, self._parts
         hello = Hello(config.cluster_id, f"peerd-{self._lineage[:8]}", info.segment, __version__)
         dialer = Dialer(
@@ -169,6 +180,11 @@ class Federation:
             await asyncio.gather(self._keeping, return_exceptions=True)
         self._journal.close()
 
+    def _match(self, changes: Iterable[tuple[str, RemotePeer | None]]) -> None:
+        now = self._parts.clock.time()
+        for name, remote in changes:
+            self._importer.configure(_key(name), remote, now)
+
     def _follow(self, changes: Iterable[tuple[str, RemotePeer | None]]) -> None:
         if self._speaking is None:
             return
@@ -183,7 +199,7 @@ class _Speaking:
     """What exists from the first sync on."""
 
     def __init__(
-        self, dialer: Dialer, acceptance: Acceptance, service: PeerService, exports: Exports
+        self, dialer: "Dialer", acceptance: "Acceptance", service: "PeerService", exports: "Exports"
     ) -> None:
         self.dialer = dialer
         self.acceptance = acceptance

@@ -26,7 +26,6 @@ from peerd.derive.world import Commit, World
 from peerd.model.changes import Change, ObjectChange
 from peerd.model.config import ConfigError, ServeConfig
 from peerd.model.diagnostic import Diagnostic
-from peerd.model.federation import PeerInfo
 from peerd.model.identity import SpiffeId
 from peerd.model.mesh import Settings
 from peerd.model.types import ADDRESS, AUTHORIZATION, CREATE_CERTIFICATE_METHOD
@@ -161,9 +160,8 @@ class Peerd:
 
     async def finished(self) -> None:
         """Wait until a part fails, and raise what it failed with."""
-        done, _ = await asyncio.wait(
-            [task for task in self._tasks if not task.done()], return_when=asyncio.FIRST_EXCEPTION
-        )
+        # All of them: one may have failed while others were still being started.
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
         for task in done:
             task.result()
 
@@ -213,8 +211,6 @@ class Peerd:
         await self._source_synced.wait()
         await self.pipeline.quiet()
         self.pods.synced = True
-        info = self.federation.info
-        assert info is not None  # noqa: S101 (the first commit always carries it)
         self.federation.follow_gateways()
         # What was restored of peers that are no longer linked is withdrawn before anybody is served.
         await self.pipeline.quiet()
@@ -222,15 +218,19 @@ class Peerd:
         self._not_ready = ""
         self._ready.set()
         log.info("ready", addresses=len(self.store.collection(ADDRESS)))
-        await self._begin_peering(info)
+        await self._begin_peering()
         while self.federation.unsynced():  # noqa: ASYNC110 (peers sync, expire, vanish: a look is simplest)
             await asyncio.sleep(_RETAIN_LOOK)
+        # What the last one said wants its addresses before those that nobody wants are freed.
+        await self.pipeline.quiet()
         self._allocator.retain_wanted()
         self.pipeline.submit(())
 
-    async def _begin_peering(self, info: PeerInfo) -> None:
+    async def _begin_peering(self) -> None:
         network, config = self._parts.network, self._config
         await asyncio.to_thread(network.prepare_peers)
+        info = self.federation.info  # as it is now: it may have changed meanwhile
+        assert info is not None  # noqa: S101 (the first commit always carries it)
         own = SpiffeId(self.trust_domain, config.system_namespace, config.peer_service_account)
         tls = OwnTls(
             lambda: self._ca.bundle,

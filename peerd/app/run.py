@@ -56,3 +56,4 @@ async def _freeze(peerd: Peerd) -> None:
     await peerd.ready()
     gc.collect()
     gc.freeze()
+    gc.enable()

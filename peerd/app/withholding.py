@@ -41,10 +41,10 @@ class Withholding:
 
     def __call__(self, type_url: str, name: str) -> bool:
         """Whether a client that holds *name*, in another version than ours, is told nothing of it now."""
-        if type_url != ADDRESS or name.startswith(self._own) or not self._unsynced():
+        if type_url != ADDRESS or not self._unsynced():
             return False
-        if name.count("/") != 1:  # a workload: `<namespace>/<hostname>` is a service
-            return not self._present(name)
+        if name.count("/") != 1:  # a workload: `<namespace>/<hostname>` is a service, whatever our id is
+            return not name.startswith(self._own) and not self._present(name)
         if name.endswith(tuple(f".{each}" for each in self._global_domains())):
             return self._forgotten() if self._present(name) else True
         return name.endswith(self._local) and not self._present(name) and self._forgotten()
