@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 from peerd.model.diagnostic import Diagnostic, Severity
-from peerd.model.kube.meta import KubeObject
+from peerd.model.kube.kinds import KINDS_BY_NAME
+from peerd.model.kube.meta import KubeObject, ObjectKey
 
 
 def name_of(kind: str, obj: KubeObject) -> str:
@@ -24,3 +25,18 @@ def warning(obj: str, field: str, message: str, fix: str) -> Diagnostic:
 def keyed(diagnostics: Iterable[Diagnostic]) -> dict[str, Diagnostic]:
     """Diagnostics under keys that stay equal as long as the problem does: object and field."""
     return {f"{diagnostic.object}: {diagnostic.field}": diagnostic for diagnostic in diagnostics}
+
+
+def is_named(kind: str, key: ObjectKey) -> bool:
+    """Whether an object has the names of its kind; resource names are made of them, joined by slashes."""
+    if not key.name or "/" in key.name or "/" in key.namespace:
+        return False
+    return bool(key.namespace) or kind not in KINDS_BY_NAME or not KINDS_BY_NAME[kind].namespaced
+
+
+def misnamed(kind: str, key: ObjectKey) -> Diagnostic:
+    """What to tell of an object that has them not."""
+    field = "metadata.name" if not key.name or "/" in key.name else "metadata.namespace"
+    return error(
+        f"{kind}/{key}", field, "is missing or holds a slash", "give it a DNS label; it is not served"
+    )

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from peerd.derive import app_protocol, labels
 from peerd.derive.addresses import pack, parse_block
+from peerd.derive.allocation import SERVICE_ENTRY_POOL
 from peerd.derive.distribution import distribution
 from peerd.derive.engine import Context, Engine, Input
 from peerd.derive.mesh import Mesh
@@ -17,8 +18,8 @@ from peerd.model.federation import Allocation
 from peerd.model.kube.istio import ServiceEntry, ServiceEntryPort
 from peerd.model.service import HealthPolicy, LoadBalancing, Mode, Service, Visibility
 
-# The pool of users' ServiceEntries (decision D28): istiod's.
-POOL = "service-entry"
+# Users' ServiceEntries get addresses of istiod's own pool (decision D28).
+POOL = SERVICE_ENTRY_POOL
 
 PASSTHROUGH = LoadBalancing((), Mode.PASSTHROUGH, HealthPolicy.ALLOW_ALL)
 

@@ -37,7 +37,7 @@ from peerd.derive.own_info import OwnInfo
 from peerd.derive.peers import Peers
 from peerd.derive.pods import PodFacts, Pods, pod_facts, pod_uid
 from peerd.derive.policies import Policies
-from peerd.derive.problems import keyed
+from peerd.derive.problems import is_named, keyed, misnamed
 from peerd.derive.service_entries import ServiceEntries
 from peerd.derive.services import Services
 from peerd.derive.slices import Slices
@@ -99,7 +99,7 @@ class _Inputs:
         self.services: Input[str, Service] = engine.input("kubernetes services")
         self.slices: Input[str, EndpointSlice] = engine.input("endpoint slices")
         self.pods: Input[str, PodFacts] = engine.input("pods")
-        self.pod_problems: Input[str, tuple[Diagnostic, ...]] = engine.input("pod problems")
+        self.problems: Input[str, tuple[Diagnostic, ...]] = engine.input("problems found on the way in")
         self.service_entries: Input[str, ServiceEntry] = engine.input("all service entries")
         self.workload_entries: Input[str, WorkloadEntry] = engine.input("all workload entries")
         self.authorizations: Input[str, AuthorizationPolicy] = engine.input("all authorization policies")
@@ -216,7 +216,7 @@ class World:
             peers.diagnostics,
             slices.diagnostics,
             workloads.diagnostics,
-            engine.derive_many("pod diagnostics", inputs.pod_problems, lambda _c, _k, found: keyed(found)),
+            engine.derive_many("early diagnostics", inputs.problems, lambda _c, _k, found: keyed(found)),
         ]
 
         self._addresses = _outputs(engine, addresses)
@@ -267,7 +267,11 @@ class World:
         inputs = self.inputs
         for change in changes:
             if isinstance(change, ObjectChange):
-                yield from self._object(change.kind, change.key, change.object)
+                if is_named(change.kind, change.key):
+                    yield from self._object(change.kind, change.key, change.object)
+                else:
+                    told = None if change.object is None else (misnamed(change.kind, change.key),)
+                    yield inputs.problems, f"{change.kind}/{change.key}", told
             elif isinstance(change, ImportChange):
                 yield inputs.imports, (str(change.peer), change.name), change.service
             elif isinstance(change, PeerChange):
@@ -284,11 +288,11 @@ class World:
                 facts, problems = pod_facts(found)
                 uid = pod_uid(self._settings.cluster_id, key.namespace, key.name)
                 yield inputs.pods, uid, None if facts is None else self._shared(facts)
-                yield inputs.pod_problems, uid, problems or None
+                yield inputs.problems, uid, problems or None
             case "Pod", _:
                 uid = pod_uid(self._settings.cluster_id, key.namespace, key.name)
                 yield inputs.pods, uid, None
-                yield inputs.pod_problems, uid, None
+                yield inputs.problems, uid, None
             case "Node", _:
                 node = found if isinstance(found, Node) else None
                 yield inputs.localities, key.name, None if node is None else node_locality(node)
