@@ -1,0 +1,171 @@
+"""Between derivation and the one writer of addresses: recorded before it is told, retried, freed (D28)."""
+
+import asyncio
+
+import pytest
+from structlog.testing import capture_logs
+
+from peerd.app.allocator import Allocator
+from peerd.model.federation import Allocation
+from peerd.publish.allocations import Allocations
+from peerd.state.errors import StateError
+from peerd.state.table import Table
+from tests.support.timers import Timers
+
+
+def pool_of_two(host, pool, taken):
+    """Two addresses, given in order."""
+    for last in (1, 2):
+        if bytes((240, 64, 0, last)) not in taken:
+            return Allocation(bytes((240, 64, 0, last)), b"")
+    return None
+
+
+def told(changes):
+    return {change.host: change.allocation and change.allocation.ipv4[3] for change in changes}
+
+
+class Cluster:
+    """A state directory over several starts, and the timers of the loop."""
+
+    def __init__(self, path, patch):
+        self.path = path
+        self.timers = Timers(patch)
+        self.again = 0
+        self.table = None
+
+    def start(self):
+        if self.table is not None:
+            self.table.close()
+        self.table = Table(self.path)
+        return Allocator(Allocations(self.table, pool_of_two, self.timers), self._again)
+
+    def on_disk(self):
+        """The hosts that a process starting now would find."""
+        table = Table(self.path)
+        hosts = [change.host for change in Allocations(table, pool_of_two, self.timers).restore()]
+        table.close()
+        return hosts
+
+    def _again(self):
+        self.again += 1
+
+
+@pytest.fixture
+async def cluster(tmp_path, monkeypatch):
+    cluster = Cluster(tmp_path / "allocations", monkeypatch)
+    yield cluster
+    cluster.table.close()
+
+
+async def test_settle_tells_an_address_only_once_it_is_on_disk(cluster):
+    """A crash right after `settle` returned loses nothing that derivation heard."""
+    allocator = cluster.start()
+    allocator.want([("a", "global")])
+    assert cluster.on_disk() == []
+    assert told(await allocator.settle()) == {"a": 1}
+    assert cluster.on_disk() == ["a"]
+
+
+async def test_where_nothing_is_wanted_nothing_is_written(cluster, monkeypatch):
+    """A commit without hosts costs no thread and no disk."""
+    allocator = cluster.start()
+    monkeypatch.setattr(Allocations, "record", lambda _self: pytest.fail("written without need"))
+    allocator.want([])
+    assert await allocator.settle() == []
+
+
+async def test_what_was_recorded_is_restored_for_the_first_derivation(cluster):
+    """And wanting it again says nothing new."""
+    allocator = cluster.start()
+    allocator.want([("a", "global")])
+    await allocator.settle()
+    allocator = cluster.start()
+    assert told(allocator.restore()) == {"a": 1}
+    allocator.want([("a", "global")])
+    assert await allocator.settle() == []
+
+
+async def test_a_disk_that_refuses_is_logged_and_tried_again(cluster, monkeypatch):
+    """Nothing is told meanwhile, nothing is lost, and every failure arms the next try."""
+    allocator = cluster.start()
+
+    def full(self, *, sync=True):
+        raise StateError(self.path, "no space left on device", "free some space")
+
+    allocator.want([("a", "global")])
+    with monkeypatch.context() as patch, capture_logs() as logs:
+        patch.setattr(Table, "flush", full)
+        for tries in (1, 2):
+            assert await allocator.settle() == []
+            assert [entry["event"] for entry in logs] == ["allocations_not_recorded"] * tries
+            cluster.timers.advance(5)
+            assert cluster.again == tries
+    assert "no space left on device" in logs[0]["reason"]
+    assert told(await allocator.settle()) == {"a": 1}
+    assert cluster.timers.armed == []
+
+
+async def test_a_host_without_an_address_is_a_diagnostic_and_tried_again(cluster):
+    """Until the rest of a freed one is over."""
+    allocator = cluster.start()
+    allocator.want([("a", "global"), ("b", "global"), ("c", "global")])
+    assert told(await allocator.settle()) == {"a": 1, "b": 2}
+    assert [each.object for each in allocator.diagnostics] == ["Host/c"]
+    allocator.want([("a", None)])
+    assert told(await allocator.settle()) == {"a": None}
+    cluster.timers.advance(3_600)
+    assert cluster.again >= 1
+    assert told(await allocator.settle()) == {"c": 1}
+    assert allocator.diagnostics == ()
+    assert cluster.timers.armed == []
+
+
+async def test_retain_frees_what_nobody_wants(cluster):
+    """Of a service that vanished while peerd was down; what is wanted keeps its address."""
+    allocator = cluster.start()
+    allocator.want([("kept", "global"), ("vanished", "global")])
+    await allocator.settle()
+    allocator = cluster.start()
+    allocator.restore()
+    allocator.want([("kept", "global")])
+    assert await allocator.settle() == []
+    allocator.retain_wanted()
+    assert told(await allocator.settle()) == {"vanished": None}
+    assert cluster.on_disk() == ["kept"]
+
+
+async def test_retain_while_a_write_is_under_way_is_done_by_the_next_settle(cluster, monkeypatch):
+    """The writer's thread has the records to itself, and the request is not forgotten over it."""
+    allocator = cluster.start()
+    allocator.want([("vanished", "global")])
+    await allocator.settle()
+    allocator = cluster.start()
+    allocator.restore()
+    record = Allocations.record
+    loop = asyncio.get_running_loop()
+    writing, go_on = asyncio.Event(), asyncio.Event()
+
+    def slow(self):
+        loop.call_soon_threadsafe(writing.set)
+        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result()
+        return record(self)
+
+    monkeypatch.setattr(Allocations, "record", slow)
+    allocator.want([("new", "global")])
+    settling = asyncio.ensure_future(allocator.settle())
+    await writing.wait()
+    allocator.retain_wanted()
+    go_on.set()
+    assert told(await settling) == {"new": 2}
+    assert told(await allocator.settle()) == {"vanished": None}
+
+
+async def test_a_closed_allocator_tries_nothing_again(cluster):
+    """Its timer would fire into a process that has stopped."""
+    allocator = cluster.start()
+    allocator.want([("a", "global"), ("b", "global"), ("c", "global")])
+    await allocator.settle()
+    assert cluster.timers.armed
+    allocator.close()
+    assert cluster.timers.armed == []

@@ -1,0 +1,104 @@
+"""D13, clause by clause: what a resuming ztunnel is not told while a configured peer has not spoken."""
+
+import pytest
+
+from peerd.app.withholding import Withholding
+from peerd.model.types import ADDRESS, AUTHORIZATION
+
+GLOBAL = "shop/reviews.shop.mesh.internal"
+SEGMENT = "shop/reviews.shop.blue.internal"
+LOCAL = "shop/reviews.shop.svc.cluster.local"
+ENTRY = "shop/api.example.com"
+OWN_POD = "east//Pod/shop/reviews-1"
+REMOTE = "west/peerd/shop/reviews/west-net"
+GATEWAY = "NetworkGateway/west-net/203.0.113.7/15008"
+
+
+def rule(*, unsynced=True, forgotten=False, present=(), cluster="east", domains=("mesh.internal",)):
+    return Withholding(
+        cluster,
+        "cluster.local",
+        global_domains=lambda: domains,
+        unsynced=lambda: unsynced,
+        forgotten=lambda: forgotten,
+        present=lambda name: name in present,
+    )
+
+
+@pytest.mark.parametrize("name", [GLOBAL, LOCAL, ENTRY, OWN_POD, REMOTE, GATEWAY])
+def test_once_every_peer_has_synced_or_expired_nothing_is_withheld(name):
+    assert not rule(unsynced=False, forgotten=True)(ADDRESS, name)
+
+
+@pytest.mark.parametrize("name", [GLOBAL, LOCAL, REMOTE])
+def test_policies_are_never_withheld(name):
+    """They come from this cluster alone, and a policy that lingers or lacks is a matter of security."""
+    assert not rule(forgotten=True)(AUTHORIZATION, name)
+
+
+@pytest.mark.parametrize("name", [GLOBAL, REMOTE, GATEWAY])
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_the_removal_of_a_name_that_a_peer_could_own_is_withheld(name, forgotten):
+    assert rule(forgotten=forgotten)(ADDRESS, name)
+
+
+@pytest.mark.parametrize("present", [(), (OWN_POD,)], ids=["removed", "changed"])
+def test_our_own_workloads_are_told_whatever_peers_do(present):
+    """No peer can own them: a Pod that is gone is gone."""
+    assert not rule(forgotten=True, present=present)(ADDRESS, OWN_POD)
+
+
+def test_a_change_of_a_remote_workload_is_told():
+    """It stands in the store because its peer was restored: that word is the newest there is."""
+    assert not rule(present=(REMOTE,))(ADDRESS, REMOTE)
+
+
+def test_a_global_service_is_not_diminished_while_a_peer_is_forgotten():
+    """Without the identities and endpoints of the peer of which nothing was kept, traffic would break."""
+    assert rule(forgotten=True, present=(GLOBAL,))(ADDRESS, GLOBAL)
+
+
+def test_a_global_service_is_told_where_every_peer_was_restored():
+    """What is in the store is whole then."""
+    assert not rule(forgotten=False, present=(GLOBAL,))(ADDRESS, GLOBAL)
+
+
+def test_the_domains_of_segments_are_global_domains():
+    """As they are now: a peer's is learnt while it runs."""
+    domains = ["mesh.internal"]
+    withheld = rule(domains=domains)
+    assert not withheld(ADDRESS, SEGMENT)
+    domains.append("blue.internal")
+    assert withheld(ADDRESS, SEGMENT)
+
+
+def test_a_domain_is_a_suffix_of_whole_labels():
+    """`x.notmesh.internal` is another domain than `mesh.internal`."""
+    assert not rule(forgotten=True)(ADDRESS, "shop/reviews.shop.notmesh.internal")
+
+
+def test_a_local_name_that_a_forgotten_peer_may_have_taken_over_is_kept():
+    """Its own Service is gone here: only takeover could have made it, and nothing says that it did not."""
+    assert rule(forgotten=True)(ADDRESS, LOCAL)
+
+
+def test_a_local_name_is_removed_where_every_peer_was_restored():
+    """The taken-over ones would be in the store."""
+    assert not rule(forgotten=False)(ADDRESS, LOCAL)
+
+
+def test_a_local_service_that_is_there_is_told():
+    """Changes of our own Services wait for nobody."""
+    assert not rule(forgotten=True, present=(LOCAL,))(ADDRESS, LOCAL)
+
+
+def test_a_service_entrys_host_is_told():
+    """No peer may export such a name (D23)."""
+    assert not rule(forgotten=True)(ADDRESS, ENTRY)
+
+
+def test_a_namespace_named_like_our_cluster_is_a_namespace():
+    """`shop/…` is a service of namespace shop, also where our cluster id is shop: only uids begin with it."""
+    assert rule(cluster="shop")(ADDRESS, GLOBAL)
+    assert rule(cluster="shop", forgotten=True)(ADDRESS, LOCAL)
+    assert not rule(cluster="shop")(ADDRESS, "shop//Pod/shop/reviews-1")
