@@ -8,11 +8,14 @@ handler per stream, in a task of its own; returning from the handler ends the st
 Rules an implementation keeps (tests/conformance/test_transport.py proves them):
 
 1. Messages arrive whole, in order, or not at all.
-2. `receive()` returns None once the far end has half-closed cleanly, and raises `StreamClosed` with the far
-   end's status (or UNAVAILABLE with the cause) when the stream or its connection ended otherwise.
+2. `receive()` returns None once the far end has half-closed cleanly (or, on the calling end, ended with OK),
+   and raises `StreamClosed` with the far end's status (or UNAVAILABLE with the cause) when the stream or its
+   connection ended otherwise. What arrived before is received first. A cancelled stream is CANCELLED or
+   UNAVAILABLE on the answering end. Both answers repeat for as long as they are asked.
 3. `send()` returns when the message was handed to flow control: a far end that does not read makes it wait,
    and at most one message per stream is held in memory here. It raises `StreamClosed` once the stream ended.
-4. One task may receive while another sends. Cancelling either leaves no task behind.
+4. One task may receive while another sends. Cancelling either leaves no task behind; on the calling end it
+   may also end the stream, so whoever wants to stop waiting without that keeps the task and awaits it later.
 5. `metadata` holds the request's ASCII metadata, keys in lower case, pseudo headers and binary keys left out.
 6. `certificate` is the far end's *verified* certificate, None where none was asked for.
 7. A message larger than the configured limit ends the stream with RESOURCE_EXHAUSTED.
