@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import importlib
 import os
 import sys
 from collections.abc import Iterator
@@ -67,21 +66,6 @@ def _quick_start() -> Iterator[None]:
     finally:
         if hidden:
             del sys.modules["rich"]
-
-
-def _import_structlog() -> None:
-    """Import structlog without rich.
-
-    It loads rich wherever that is installed, for tracebacks that nobody asked for: a fifth of the time to
-    ready.
-    """
-    if "structlog" in sys.modules or "rich" in sys.modules:
-        return
-    sys.modules["rich"] = None  # type: ignore[assignment] (Python's own way to say: not importable)
-    try:
-        importlib.import_module("structlog")
-    finally:
-        del sys.modules["rich"]
 
 
 def fail(message: str) -> None:

@@ -181,7 +181,10 @@ async def test_unreachable_peers_hold_up_nothing(cluster, ztunnel):
         await cluster.until_ready(20)
         await ztunnel.connect(10)
         assert address(ztunnel) == 1
-        states = [peer["state"] for peer in await cluster.debug("peers")]
+        states = []
+        async with asyncio.timeout(10):
+            while len(states) < 20:  # dialling begins once the cluster is ready
+                states = [peer["state"] for peer in await cluster.debug("peers")]
     assert states == ["connecting"] * 20
 
 
