@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from peerd.derive import labels
 from peerd.derive.engine import Context, Engine
 from peerd.derive.gateways import NetworkGateways
+from peerd.derive.global_services import GlobalServices
 from peerd.derive.hostnames import Hostnames
 from peerd.derive.mesh import Mesh
 from peerd.derive.policies import Policies
@@ -94,9 +95,11 @@ class Endpoints:
         waypoints: Waypoints,
         policies: Policies,
         gateways: NetworkGateways,
+        global_services: GlobalServices,
     ) -> None:
         self.mesh = mesh
         self.hostnames = hostnames
+        self.global_services = global_services
         self._waypoints = waypoints
         self.policies = policies
         self._gateways = gateways
@@ -135,12 +138,13 @@ class Endpoints:
         # Of two containers' ports with one name the first is found.
         named = dict(reversed(ports))
         routes = self.routes(ctx, namespace, all_labels)
+        services = tuple(pod_ports(info, named) for info in self.services(ctx, namespace, found))
         return PodContext(
             selected=True,
             network=mesh.network,
             network_gateway=ctx.ask(self.gateway, mesh.network)[0],
             trust_domain=mesh.trust_domain,
-            services=tuple(pod_ports(info, named) for info in self.services(ctx, namespace, found)),
+            services=self.global_services.expand(ctx, services),
             policies=self.policies.listed(ctx, namespace, found),
             waypoint=routes.waypoint,
             tunnel=routes.tunnel,

@@ -58,7 +58,6 @@ class Hostnames:
         self.by_object = engine.index(
             "services by object", self.table, lambda _key, info: ((info.source, str(info.object)),)
         )
-        self.wire = engine.derive("wire services", self.table, lambda _ctx, _key, info: info.service)
         self.diagnostics = engine.derive_many("service diagnostics", typed, self._diagnostics)
 
     def _served(self, _ctx: Context, _host: str, infos: tuple[ServiceInfo, ...]) -> dict[str, ServiceInfo]:

@@ -8,6 +8,7 @@ from peerd.derive import labels
 from peerd.derive.engine import Context, Engine, Input
 from peerd.derive.gateways import gateway_service_account, hbone_port
 from peerd.derive.mesh import ONLY, Mesh
+from peerd.derive.segments import Segments
 from peerd.model.federation import DataPlaneAddress, PeerInfo
 from peerd.model.kube.core import Service
 from peerd.model.kube.gateway import Gateway
@@ -35,12 +36,14 @@ class OwnInfo:
         *,
         settings: Settings,
         mesh: Mesh,
+        segments: Segments,
         gateways: Input[str, Gateway],
         services: Input[str, Service],
         node_addresses: Input[str, str],
     ) -> None:
         self._settings = settings
         self._mesh = mesh
+        self._segments = segments
         own = engine.derive("east-west gateways", gateways, self._own)
         self._all = engine.index("all east-west gateways", own, lambda _key, _gateway: (ONLY,))
         # Only gateways' Services and only their nodes: a thousand Services cost nothing here.
@@ -80,11 +83,14 @@ class OwnInfo:
         mesh = self._mesh.of(ctx)
         own = ctx.find(self._all, ONLY)
         first = own[0] if own else None
+        segment = self._segments.of(ctx)
         return PeerInfo(
             cluster=self._settings.cluster_id,
             network=mesh.network,
             trust_domain=mesh.identity_domain,
             lineage="",
+            segment=segment.name,
+            segment_domain=segment.domain,
             addresses=tuple(address for gateway in own for address in self._addresses(ctx, gateway)),
             gateway_service_account="" if first is None else gateway_service_account(first),
             gateway_namespace="" if first is None else first.metadata.namespace,

@@ -191,6 +191,7 @@ class Pods:
     ) -> tuple[ServicePorts, ...]:
         """Services that have the Pod by an EndpointSlice and not by their selector (wire-contract §4.3)."""
         found = {entry.service: entry for entry in services}
+        added: list[ServicePorts] = []
         hosts = {key.partition("/")[2] for key in found}
         for reference in ctx.same(self._slices.of_pod) or ():
             host = hostname(reference.service, reference.namespace, self._domain)
@@ -198,5 +199,7 @@ class Pods:
                 continue
             info = ctx.get(self._endpoints.hostnames.table, f"{reference.namespace}/{host}")
             if info is not None and info.source == SERVICE:
-                found[info.key] = pod_ports(info, dict(reversed(pod.shape[2])))
+                added.append(pod_ports(info, dict(reversed(pod.shape[2]))))
+        for entry in self._endpoints.global_services.expand(ctx, tuple(added)):
+            found[entry.service] = entry
         return tuple(found[key] for key in sorted(found))

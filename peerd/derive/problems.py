@@ -22,9 +22,13 @@ def warning(obj: str, field: str, message: str, fix: str) -> Diagnostic:
     return Diagnostic(obj, field, message, fix, Severity.WARNING)
 
 
-def keyed(diagnostics: Iterable[Diagnostic]) -> dict[str, Diagnostic]:
-    """Diagnostics under keys that stay equal as long as the problem does: object and field."""
-    return {f"{diagnostic.object}: {diagnostic.field}": diagnostic for diagnostic in diagnostics}
+def keyed(diagnostics: Iterable[Diagnostic], topic: str = "") -> dict[str, Diagnostic]:
+    """Diagnostics under keys that stay equal as long as the problem does: object and field.
+
+    *topic* keeps apart what several collections may say of one field.
+    """
+    prefix = f"{topic} " if topic else ""
+    return {f"{prefix}{diagnostic.object}: {diagnostic.field}": diagnostic for diagnostic in diagnostics}
 
 
 def is_named(kind: str, key: ObjectKey) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from peerd.derive import labels
 from peerd.derive.addresses import pack
 from peerd.derive.engine import Context, Engine, Input
+from peerd.derive.global_services import GlobalServices
 from peerd.derive.hostnames import Hostnames
 from peerd.derive.mesh import Mesh
 from peerd.derive.problems import error, keyed, name_of
@@ -70,12 +71,14 @@ class Slices:
         domain: str,
         mesh: Mesh,
         hostnames: Hostnames,
+        global_services: GlobalServices,
         slices: Input[str, EndpointSlice],
     ) -> None:
         self._cluster = cluster
         self._domain = domain
         self._mesh = mesh
         self._services = hostnames.table
+        self._global_services = global_services
         references = engine.derive_many("pods named by slices", slices, self._references)
         self.of_pod = engine.index("slices by pod", references, lambda _key, reference: (reference.pod,))
         self.wire = engine.derive_many("slice workloads", slices, self._workloads)
@@ -123,7 +126,7 @@ class Slices:
         if info is None:
             return {}
         mesh = self._mesh.of(ctx)
-        services = (slice_ports(found, info),)
+        services = self._global_services.expand(ctx, (slice_ports(found, info),))
         meta = found.metadata
         workloads: dict[str, Workload] = {}
         for endpoint in found.endpoints:

@@ -172,6 +172,7 @@ class WorkloadEntries:
             None if waypoint_labels is None else self._endpoints.routes(ctx, meta.namespace, waypoint_labels)
         )
         ports = usable_ports(spec)
+        entries = tuple(entry_ports(info, ports) for info in sorted(services, key=lambda i: i.key))
         return Workload(
             uid=uid,
             name=name,
@@ -190,7 +191,7 @@ class WorkloadEntries:
             authorization_policies=self._endpoints.policies.listed(ctx, meta.namespace, own_labels),
             cluster_id=self._cluster,
             network_gateway=ctx.ask(self._endpoints.gateway, network)[0],
-            services=tuple(entry_ports(info, ports) for info in sorted(services, key=lambda i: i.key)),
+            services=self._endpoints.global_services.expand(ctx, entries),
             application_tunnel=None if routes is None else routes.tunnel,
             locality=split_locality(spec.locality),
             capacity=capacity(spec),

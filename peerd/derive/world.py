@@ -13,11 +13,14 @@ file per kind:
     policies.py          AuthorizationPolicy (authorization.py), PeerAuthentication (peer_authentication.py)
     gateways.py          network gateways
     peers.py             peers to dial
+    segments.py          the segment of this cluster
     own_info.py          what this cluster says of itself to peers
+    global_services.py   names that several clusters serve (scope.py, imports.py, global_names.py)
     endpoints.py         what workloads of all kinds have in common
     slices.py            EndpointSlices
     pods.py              Pods
     workload_entries.py  WorkloadEntries and inline endpoints
+    global_endpoints.py  what is exported, and the endpoints of what is imported (remote_workloads.py)
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +32,8 @@ import msgspec
 from peerd.derive.endpoints import Endpoints, PodShape
 from peerd.derive.engine import Collection, Engine, Input, Output
 from peerd.derive.gateways import NetworkGateways
+from peerd.derive.global_endpoints import GlobalEndpoints
+from peerd.derive.global_services import GlobalServices
 from peerd.derive.hostnames import Hostnames
 from peerd.derive.mesh import ONLY, Mesh, ParsedMesh, is_mesh_config, parse_mesh
 from peerd.derive.namespaces import NamespaceFacts, namespace_facts
@@ -38,6 +43,7 @@ from peerd.derive.peers import Peers
 from peerd.derive.pods import PodFacts, Pods, pod_facts, pod_uid
 from peerd.derive.policies import Policies
 from peerd.derive.problems import is_named, keyed, misnamed
+from peerd.derive.segments import Segments
 from peerd.derive.service_entries import ServiceEntries
 from peerd.derive.services import Services
 from peerd.derive.slices import Slices
@@ -160,13 +166,35 @@ class World:
             engine, mesh=mesh, gateways=inputs.gateways, views=inputs.views
         )
         peers = Peers(engine, settings=settings, mesh=mesh, gateways=gateways, views=inputs.views)
+        segments = Segments(
+            engine,
+            settings=settings,
+            mesh=mesh,
+            namespaces=inputs.namespaces,
+            segments=inputs.segments,
+        )
         info = OwnInfo(
             engine,
             settings=settings,
             mesh=mesh,
+            segments=segments,
             gateways=inputs.gateways,
             services=inputs.services,
             node_addresses=inputs.node_addresses,
+        )
+        self.global_services = names = GlobalServices(
+            engine,
+            settings=settings,
+            mesh=mesh,
+            segments=segments,
+            namespaces=inputs.namespaces,
+            objects=inputs.services,
+            services=services,
+            hostnames=hostnames,
+            gateways=gateways,
+            views=inputs.views,
+            imports=inputs.imports,
+            allocations=inputs.allocations,
         )
         self.endpoints = endpoints = Endpoints(
             engine,
@@ -175,9 +203,16 @@ class World:
             waypoints=waypoints,
             policies=policies,
             gateways=gateways,
+            global_services=names,
         )
         slices = Slices(
-            engine, cluster=cluster, domain=domain, mesh=mesh, hostnames=hostnames, slices=inputs.slices
+            engine,
+            cluster=cluster,
+            domain=domain,
+            mesh=mesh,
+            hostnames=hostnames,
+            global_services=names,
+            slices=inputs.slices,
         )
         self.pods = pods = Pods(
             engine,
@@ -204,9 +239,16 @@ class World:
             workloads.endpoint_wire,
             slices.wire,
         )
-        addresses: list[Collection[str, Any]] = [hostnames.wire, gateways.wire, *self.local_workloads]
-        exports: list[Collection[str, FederatedService]] = []
-        wanted: list[Collection[str, str]] = [entries.wanted]
+        remote = GlobalEndpoints(
+            engine, mesh=mesh, names=names, gateways=gateways, workloads=self.local_workloads
+        )
+        addresses: list[Collection[str, Any]] = [
+            names.all_wire,
+            gateways.wire,
+            *self.local_workloads,
+            remote.wire,
+        ]
+        wanted = engine.union("wanted hosts", names.wanted, entries.wanted)
         diagnostics: list[Collection[str, Diagnostic]] = [
             mesh.diagnostics,
             waypoints.diagnostics,
@@ -214,6 +256,9 @@ class World:
             hostnames.diagnostics,
             *policies.diagnostics,
             peers.diagnostics,
+            segments.diagnostics,
+            *names.diagnostics,
+            *remote.diagnostics,
             slices.diagnostics,
             workloads.diagnostics,
             engine.derive_many("early diagnostics", inputs.problems, lambda _c, _k, found: keyed(found)),
@@ -221,9 +266,9 @@ class World:
 
         self._addresses = _outputs(engine, addresses)
         self._policies = _outputs(engine, [policies.wire])
-        self._exports = _outputs(engine, exports)
+        self._exports = _outputs(engine, [remote.exports])
         self._peers = _outputs(engine, [peers.table])
-        self._wanted = _outputs(engine, wanted)
+        self._wanted = _outputs(engine, [wanted])
         self._diagnostics = _outputs(engine, diagnostics)
         self._info = engine.output(info.table)
         engine.submit([(mesh.anchor, ONLY, "mesh")])

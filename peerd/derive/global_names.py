@@ -1,0 +1,166 @@
+"""A host name that several clusters serve: what each says of it, and what it is (decisions D25, D26, D32)."""
+
+from collections.abc import Iterable
+
+from peerd.derive.distribution import LOCAL_NODE, SAME_NODE, SAME_ZONE
+from peerd.derive.problems import warning
+from peerd.derive.services import ServiceInfo
+from peerd.model.address import NetworkAddress, Port
+from peerd.model.diagnostic import Diagnostic
+from peerd.model.federation import Allocation, FederatedPort, FederationScope
+from peerd.model.record import Record
+from peerd.model.service import LoadBalancing, Mode, Scope, Service
+
+PREFER_NETWORK = LoadBalancing((Scope.NETWORK,), Mode.FAILOVER)
+PREFER_REGION = LoadBalancing((Scope.REGION,), Mode.FAILOVER)
+
+_DISTRIBUTIONS = {
+    "prefernetwork": PREFER_NETWORK,
+    "preferclose": SAME_ZONE,
+    "prefersamezone": SAME_ZONE,
+    "prefersamenode": SAME_NODE,
+    "preferregion": PREFER_REGION,
+    "any": None,
+}
+DISTRIBUTIONS = ("PreferNetwork", "PreferClose", "PreferRegion", "PreferSameZone", "PreferSameNode", "Any")
+
+
+def is_distribution(word: str) -> bool:
+    """Whether *word* means something for a global name."""
+    return word.lower() in _DISTRIBUTIONS
+
+
+def global_distribution(word: str, default: LoadBalancing | None) -> LoadBalancing | None:
+    """The ranking a word stands for; *default* where there is none, or one nobody knows (D26)."""
+    return _DISTRIBUTIONS.get(word.lower(), default)
+
+
+class Contribution(Record, frozen=True):
+    """What one cluster says of one host name, without its capacity, which changes too often.
+
+    `peer` is the key of the istio-remote Gateway it came through, empty for this cluster. `identities` are
+    those of the peer's endpoints, empty for this cluster: no own identity goes into a Service (§3.6).
+    """
+
+    host: str
+    name: str
+    namespace: str
+    cluster: str
+    peer: str
+    ports: tuple[FederatedPort, ...]
+    distribution: str
+    scope: FederationScope
+    takeover: bool
+    identities: tuple[str, ...]
+    created: str
+
+    @property
+    def key(self) -> str:
+        """`<namespace>/<host>`, the resource name of the host's Service."""
+        return f"{self.namespace}/{self.host}"
+
+
+class GlobalName(Record, frozen=True):
+    """A host name, merged: the oldest contribution's ports and distribution, everybody's identities."""
+
+    host: str
+    name: str
+    namespace: str
+    ports: tuple[FederatedPort, ...]
+    distribution: str
+    identities: tuple[str, ...]
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """`<namespace>/<host>`."""
+        return f"{self.namespace}/{self.host}"
+
+
+def merge(contributions: Iterable[Contribution]) -> GlobalName:
+    """The name that *contributions*, at least one and all of one host, stand for.
+
+    Where clusters disagree the oldest wins, then the first by cluster name (decision D32); a disagreement is
+    told on our own Service, where we have one.
+    """
+    ordered = sorted(contributions, key=lambda found: (found.created or "~", found.cluster, found.peer))
+    oldest = ordered[0]
+    identities = sorted({identity for found in ordered for identity in found.identities})
+    own = next((found for found in ordered if not found.peer), None)
+    return GlobalName(
+        host=oldest.host,
+        name=oldest.name,
+        namespace=oldest.namespace,
+        ports=oldest.ports,
+        distribution=oldest.distribution,
+        identities=tuple(identities),
+        diagnostics=() if own is None else tuple(_conflicts(own, oldest, ordered)),
+    )
+
+
+def _conflicts(own: Contribution, oldest: Contribution, ordered: list[Contribution]) -> Iterable[Diagnostic]:
+    where = f"Service/{own.namespace}/{own.name}"
+    for field, said in (
+        ("spec.ports", _port_words),
+        ("spec.trafficDistribution", lambda found: found.distribution or "nothing"),
+        ("metadata.labels[solo.io/service-scope]", lambda found: found.scope.value),
+    ):
+        wanted = said(oldest)
+        others = [found for found in ordered if said(found) != wanted]
+        if others:
+            dissent = "; ".join(f"cluster {found.cluster} says {said(found)}" for found in others[:5])
+            yield warning(
+                where,
+                field,
+                f"Conflict: for {own.host} cluster {oldest.cluster}, the oldest, says {wanted}; {dissent}",
+                "make it equal in all clusters; the oldest wins",
+            )
+
+
+def _port_words(found: Contribution) -> str:
+    return ", ".join(f"{port.number}/{port.protocol}" for port in sorted(found.ports, key=_number)) or "none"
+
+
+def _number(port: FederatedPort) -> int:
+    return port.number
+
+
+def target_port(number: int, local: ServiceInfo | None) -> int:
+    """Where a port leads as far as this cluster knows: a local Service's target, else the number itself."""
+    ports = () if local is None else local.service.ports
+    return next((port.target_port for port in ports if port.service_port == number), number)
+
+
+def global_service(
+    name: GlobalName,
+    allocation: Allocation,
+    network: str,
+    local: ServiceInfo | None,
+    default: LoadBalancing | None = PREFER_NETWORK,
+) -> Service:
+    """The Service of *name*, with addresses of our own network; *local* is our Service behind it, if any.
+
+    A local waypoint serves the name too, and may fail over to remote endpoints (decision D30).
+    """
+    addresses = tuple(
+        NetworkAddress(network, address) for address in (allocation.ipv4, allocation.ipv6) if address
+    )
+    behind = None if local is None else local.service
+    balancing = global_distribution(name.distribution, default)
+    if behind is not None and behind.load_balancing == LOCAL_NODE:
+        balancing = LOCAL_NODE  # internalTrafficPolicy: Local holds for every name of the Service
+    return Service(
+        name=name.name,
+        namespace=name.namespace,
+        hostname=name.host,
+        addresses=addresses,
+        ports=tuple(
+            Port(port.number, target_port(port.number, local), port.app_protocol) for port in name.ports
+        ),
+        subject_alt_names=name.identities,
+        waypoint=None if behind is None else behind.waypoint,
+        load_balancing=balancing,
+        canonical=True,
+        ingress_use_waypoint=behind is not None and behind.ingress_use_waypoint,
+        weighted_waypoints=() if behind is None else behind.weighted_waypoints,
+    )

@@ -1,0 +1,350 @@
+"""Global names in this cluster's graph: who serves them, their Services, the local names they take over.
+
+The rules are in scope.py (how far a Service reaches), imports.py (what is taken in of peers), global_names.py
+(what a name is that several clusters serve). This half of the graph comes before workloads, because local
+endpoints list the global names of their Services. Capacity is not in it: see global_endpoints.py.
+"""
+
+import msgspec
+
+from peerd.derive import scope
+from peerd.derive.allocation import GLOBAL_POOL
+from peerd.derive.engine import Context, Engine, Input
+from peerd.derive.gateways import NetworkGateways
+from peerd.derive.global_names import (
+    DISTRIBUTIONS,
+    PREFER_NETWORK,
+    Contribution,
+    GlobalName,
+    global_distribution,
+    global_service,
+    is_distribution,
+    merge,
+)
+from peerd.derive.hostnames import Hostnames
+from peerd.derive.imports import Import, admit
+from peerd.derive.mesh import Mesh
+from peerd.derive.namespaces import NamespaceFacts
+from peerd.derive.problems import keyed, name_of, warning
+from peerd.derive.scope import Reach
+from peerd.derive.segments import Segments
+from peerd.derive.services import SERVICE, ServiceInfo, Services, hostname, valid_port
+from peerd.model.address import NamespacedHostname
+from peerd.model.diagnostic import Diagnostic
+from peerd.model.federation import Allocation, FederatedPort, FederatedService, PeerView
+from peerd.model.kube.core import Service
+from peerd.model.mesh import Settings
+from peerd.model.record import Record
+from peerd.model.service import Service as WireService
+from peerd.model.workload import ServicePorts
+
+
+class Scoped(Record, frozen=True):
+    """A local Service whose labels reach beyond this cluster, or want others in.
+
+    `contribution` is what it says of its global name, None where it is not exported; `waypoint` its own,
+    `<namespace>/<name>` or empty.
+    """
+
+    info: ServiceInfo
+    reach: Reach
+    contribution: Contribution | None
+    waypoint: str = ""
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+
+class Membership(Record, frozen=True):
+    """A global name whose Service takes the endpoints of a local one, and the ports it has."""
+
+    service: str
+    ports: frozenset[int]
+
+
+class Asked(Record, frozen=True):
+    """Whether a local name is to lead to remote endpoints too (decision D23).
+
+    `own`: our Service or Namespace asked; `by_rule`: by a mesh rule; `open`: the Gateway's word may decide.
+    """
+
+    own: bool
+    by_rule: bool = False
+    open: bool = True
+
+
+class GlobalServices:
+    """Names, their Services, and the local Services they take over."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        settings: Settings,
+        mesh: Mesh,
+        segments: Segments,
+        namespaces: Input[str, NamespaceFacts],
+        objects: Input[str, Service],
+        services: Services,
+        hostnames: Hostnames,
+        gateways: NetworkGateways,
+        views: Input[str, PeerView],
+        imports: Input[tuple[str, str], FederatedService],
+        allocations: Input[str, Allocation],
+    ) -> None:
+        self._settings = settings
+        self._mesh = mesh
+        self._segments = segments
+        self._namespaces = namespaces
+        self._objects = objects
+        self._services = services
+        self._hostnames = hostnames
+        self._gateways = gateways
+        self._views = views
+        self._allocations = allocations
+        # Under `<namespace>/<name>` of the Service.
+        self.scoped = engine.derive("scoped services", services.table, self._scoped, joined=(objects,))
+        self.asked = engine.memo("takeovers", self._asked)
+        # Under the Gateway's key and the service's name.
+        self.imports = engine.derive("admitted imports", imports, self._admitted)
+        contributions = engine.union(
+            "contributions",
+            engine.derive_many("own contributions", self.scoped, self._own_contribution),
+            engine.derive_many("peers' contributions", self.imports, self._contributions),
+        )
+        by_key = engine.index("contributions by name", contributions, lambda _key, found: (found.key,))
+        # Under `<namespace>/<host>`, as all that follows. A local name that is taken over is among them.
+        self.names = engine.derive("global names", by_key, lambda _ctx, _key, found: merge(found))
+        self.wire = engine.derive("global services", self.names, self._service)
+        self.local_wire = engine.derive("local services", hostnames.table, self._local)
+        self.all_wire = engine.union("wire services", self.local_wire, self.wire)
+        self._members = engine.derive_many("global names of services", self.scoped, self._membership)
+        # Under the host alone.
+        self.wanted = engine.derive_many("global hosts that want addresses", self.names, self._wanted)
+        self.diagnostics = (
+            engine.derive_many(
+                "scope diagnostics", self.scoped, lambda _ctx, _key, found: keyed(found.diagnostics, "scope")
+            ),
+            engine.derive_many(
+                "namespace scope diagnostics",
+                namespaces,
+                lambda _ctx, name, found: keyed(scope.problems(f"Namespace/{name}", found.labels), "scope"),
+            ),
+            engine.derive_many(
+                "conflict diagnostics",
+                self.names,
+                lambda _ctx, _key, found: keyed(found.diagnostics, f"conflict {found.host}"),
+            ),
+            engine.derive_many("takeover diagnostics", self.imports, self._takeover_diagnostics),
+        )
+
+    # -- what our own Services say -----------------------------------------------------------------------
+
+    def _scoped(self, ctx: Context, _key: str, info: ServiceInfo) -> Scoped | None:
+        service = ctx.same(self._objects)
+        if service is None:
+            return None
+        meta, where = service.metadata, name_of("Service", service)
+        namespace = ctx.get(self._namespaces, meta.namespace)
+        inherited = {} if namespace is None else namespace.labels
+        reach = scope.reach(meta.labels, inherited, self._mesh.of(ctx).config.scope_rules)
+        diagnostics = list(scope.problems(where, meta.labels))
+        if meta.namespace == self._settings.system_namespace:
+            # Whoever imports refuses it (D23).
+            reach = msgspec.structs.replace(reach, scope=None)
+        if reach.scope is None and not reach.takeover and not reach.opted_out and not diagnostics:
+            return None
+        word = (
+            service.spec.traffic_distribution
+            or meta.annotations.traffic_distribution
+            or ("" if namespace is None else namespace.traffic_distribution)
+        )
+        contribution = None
+        if reach.scope is not None:
+            if word and not is_distribution(word):
+                fix = f"write one of {', '.join(DISTRIBUTIONS)}; PreferNetwork is used for the global name"
+                diagnostics.append(warning(where, "spec.trafficDistribution", f"unknown {word!r}", fix))
+                word = ""
+            contribution = Contribution(
+                host=f"{meta.name}.{meta.namespace}.{self._segments.of(ctx).domain}",
+                name=meta.name,
+                namespace=meta.namespace,
+                cluster=self._settings.cluster_id,
+                peer="",
+                ports=_federated_ports(service, info),
+                # Labels of solo.io imply PreferNetwork, for taken-over names too; a mesh rule does not (D26).
+                distribution=word or ("" if reach.by_rule else "PreferNetwork"),
+                scope=reach.scope,
+                takeover=reach.takeover,
+                identities=(),
+                created=meta.creation_timestamp,
+            )
+        return Scoped(info, reach, contribution, _waypoint(info), tuple(diagnostics))
+
+    def _own_contribution(
+        self, _ctx: Context, key: str, found: Scoped
+    ) -> dict[tuple[str, str, str], Contribution]:
+        return {} if found.contribution is None else {("", key, ""): found.contribution}
+
+    # -- what peers say ----------------------------------------------------------------------------------
+
+    def _admitted(self, ctx: Context, key: tuple[str, str], service: FederatedService) -> Import | None:
+        gateway, view = ctx.get(self._gateways.remote, key[0]), ctx.get(self._views, key[0])
+        if gateway is None or view is None:
+            return None
+        return admit(
+            gateway,
+            view,
+            service,
+            segment=self._segments.of(ctx).name,
+            system_namespace=self._settings.system_namespace,
+        )
+
+    def local_host(self, service: FederatedService) -> str:
+        """What the service is called inside our own cluster."""
+        return hostname(service.name, service.namespace, self._settings.domain)
+
+    def takes_over(self, ctx: Context, found: Import) -> bool:
+        """Whether an import also answers to its local name here (decisions D23, D25)."""
+        service = found.service
+        if service.local_host != self.local_host(service):
+            return False
+        asked = ctx.ask(self.asked, (service.namespace, service.name))
+        return asked.own or (asked.open and found.may_take_over and service.takeover)
+
+    def _asked(self, ctx: Context, name: tuple[str, str]) -> Asked:
+        namespace, service = name
+        if ctx.get(self._services.table, f"{namespace}/{service}") is not None:
+            scoped = ctx.get(self.scoped, f"{namespace}/{service}")
+            reach = Reach() if scoped is None else scoped.reach
+            return Asked(reach.takeover, reach.by_rule, not reach.opted_out)
+        host = hostname(service, namespace, self._settings.domain)
+        if ctx.get(self._hostnames.table, f"{namespace}/{host}") is not None:
+            return Asked(own=False, open=False)  # a ServiceEntry of the user has that name
+        facts = ctx.get(self._namespaces, namespace)
+        reach = scope.reach({}, {} if facts is None else facts.labels)
+        return Asked(reach.takeover, open=not reach.opted_out)
+
+    def _contributions(
+        self, ctx: Context, key: tuple[str, str], found: Import
+    ) -> dict[tuple[str, str, str], Contribution]:
+        """What a peer says of its global name, and of the local name where that is taken over."""
+        service = found.service
+        contribution = Contribution(
+            host=service.global_host,
+            name=service.name,
+            namespace=service.namespace,
+            cluster=found.cluster,
+            peer=found.peer,
+            ports=service.ports,
+            distribution=service.distribution,
+            scope=service.scope,
+            takeover=service.takeover,
+            identities=service.identities,
+            created=service.created,
+        )
+        given = {(*key, ""): contribution}
+        if self.takes_over(ctx, found):
+            given[*key, "local"] = msgspec.structs.replace(contribution, host=service.local_host)
+        return given
+
+    def _takeover_diagnostics(
+        self, ctx: Context, _key: tuple[str, str], found: Import
+    ) -> dict[str, Diagnostic]:
+        service = found.service
+        if service.local_host == self.local_host(service):
+            return {}
+        if not ctx.ask(self.asked, (service.namespace, service.name)).own:
+            return {}
+        return keyed(
+            (
+                warning(
+                    f"Service/{service.namespace}/{service.name}",
+                    f"metadata.labels[{scope.TAKEOVER}]",
+                    f"cluster {found.cluster} calls it {service.local_host}, of another cluster domain",
+                    f"use {service.global_host} to reach that cluster",
+                ),
+            ),
+            f"takeover {found.cluster}",
+        )
+
+    # -- what the names are here -------------------------------------------------------------------------
+
+    def _defined_here(self, ctx: Context, key: str) -> bool:
+        """Whether an object of the cluster defines the name itself; then it stays what it is."""
+        return ctx.get(self._hostnames.table, key) is not None
+
+    def _own(self, ctx: Context, name: GlobalName) -> ServiceInfo | None:
+        """Our Service behind a global name, where we export it under that name."""
+        scoped = ctx.get(self.scoped, f"{name.namespace}/{name.name}")
+        if scoped is None or scoped.contribution is None or scoped.contribution.host != name.host:
+            return None
+        return scoped.info
+
+    def _service(self, ctx: Context, key: str, name: GlobalName) -> WireService | None:
+        """Served once its addresses are recorded (decision D28)."""
+        allocation = ctx.get(self._allocations, name.host)
+        if allocation is None or self._defined_here(ctx, key):
+            return None
+        is_local_name = name.host == hostname(name.name, name.namespace, self._settings.domain)
+        default = None if is_local_name else PREFER_NETWORK
+        return global_service(name, allocation, self._mesh.of(ctx).network, self._own(ctx, name), default)
+
+    def _wanted(self, ctx: Context, key: str, name: GlobalName) -> dict[str, str]:
+        return {} if self._defined_here(ctx, key) else {name.host: GLOBAL_POOL}
+
+    def _local(self, ctx: Context, key: str, info: ServiceInfo) -> WireService:
+        """A Service of the cluster; where peers answer to its name too, with their identities (§3.4)."""
+        name = ctx.get(self.names, key)
+        service = info.service
+        if name is None or info.source != SERVICE:
+            return service
+        balancing = service.load_balancing
+        asked = ctx.ask(self.asked, (service.namespace, service.name))
+        if balancing is None and not asked.by_rule:
+            default = PREFER_NETWORK if asked.own else None
+            balancing = global_distribution(name.distribution, default)
+        return msgspec.structs.replace(
+            service,
+            subject_alt_names=tuple(sorted({*service.subject_alt_names, *name.identities})),
+            load_balancing=balancing,
+        )
+
+    def _membership(self, ctx: Context, _key: str, found: Scoped) -> dict[str, Membership]:
+        if found.contribution is None:
+            return {}
+        service = ctx.get(self.wire, found.contribution.key)
+        if service is None:
+            return {}
+        ports = frozenset(port.service_port for port in service.ports)
+        return {found.info.key: Membership(service.resource_name, ports)}
+
+    def expand(self, ctx: Context, services: tuple[ServicePorts, ...]) -> tuple[ServicePorts, ...]:
+        """*services* of a local workload, and the global names of those that have one, by resource name."""
+        added: list[ServicePorts] = []
+        for entry in services:
+            membership = ctx.get(self._members, entry.service)
+            if membership is not None:
+                ports = tuple(port for port in entry.ports if port.service_port in membership.ports)
+                added.append(ServicePorts(membership.service, ports))
+        if not added:
+            return services
+        return tuple(sorted((*services, *added), key=lambda entry: entry.service))
+
+
+def _federated_ports(service: Service, info: ServiceInfo) -> tuple[FederatedPort, ...]:
+    """TCP ports as callers name them, each number once; the mesh carries no UDP."""
+    protocols = {port.service_port: port.app_protocol for port in info.service.ports}
+    ports: dict[int, FederatedPort] = {}
+    for port in service.spec.ports:
+        if valid_port(port.port) and port.protocol in {"", "TCP"} and port.port in protocols:
+            ports.setdefault(
+                port.port, FederatedPort(port.port, port.name, app_protocol=protocols[port.port])
+            )
+    return tuple(ports.values())
+
+
+def _waypoint(info: ServiceInfo) -> str:
+    """`<namespace>/<name>` of the waypoint's Service, empty where it is reached by IP."""
+    waypoint = info.service.waypoint
+    if waypoint is None or not isinstance(waypoint.destination, NamespacedHostname):
+        return ""
+    return f"{waypoint.destination.namespace}/{waypoint.destination.hostname.partition('.')[0]}"
