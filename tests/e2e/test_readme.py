@@ -1,0 +1,67 @@
+"""README: "Five minutes to two clusters", typed in as it stands, ends with two clusters that peer."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PORTS = ("16012", "16013", "16014", "26012", "26013", "26014")
+
+
+def commands():
+    """The code blocks of the section, with ports of this run."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    section = text.partition("## Five minutes to two clusters")[2].partition("\n## ")[0]
+    sockets = [socket.socket() for _ in PORTS]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    for port, each in zip(PORTS, sockets, strict=True):
+        assert port in section
+        section = section.replace(port, str(each.getsockname()[1]))
+        each.close()
+    return re.findall(
+        r"^```\n(.*?)^```", section.replace("cp -r peerd", f"cp -r {ROOT}/peerd"), re.MULTILINE | re.DOTALL
+    )
+
+
+def shell(command, home):
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["/bin/sh", "-ec", command],
+        cwd=home,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_five_minutes_to_two_clusters(tmp_path):
+    """Certificates, manifests, tokens, two processes, and the peers as east sees them."""
+    certificates, objects, serve, tokens, look = commands()
+    for step in (certificates, objects, tokens):
+        result = shell(step, tmp_path)
+        assert result.returncode == 0, result.stderr
+    one, two = re.findall(r"peerd serve (?:[^\n]*\\\n)*[^\n]*", serve)
+    with contextlib.ExitStack() as running:
+        for command in (one, two):
+            environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+            process = subprocess.Popen(["/bin/sh", "-c", f"exec {command}"], cwd=tmp_path, env=environment)
+            running.callback(process.wait, 15)
+            running.callback(process.send_signal, signal.SIGTERM)
+        deadline = time.monotonic() + 30
+        state = ""
+        while state != "live":
+            assert time.monotonic() < deadline, state
+            answer = shell(look, tmp_path)
+            with contextlib.suppress(json.JSONDecodeError, LookupError):
+                state = json.loads(answer.stdout)[0]["state"]
+            time.sleep(0.1)
