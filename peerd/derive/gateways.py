@@ -115,7 +115,7 @@ def gateway_workload(gateway: NetworkGateway) -> Workload:
 
 
 class NetworkGateways:
-    """All entries into other networks, under `<namespace>/<name>/<position>`."""
+    """All entries into other networks, under namespace and name of the Gateway and the address's position."""
 
     def __init__(
         self,
@@ -140,10 +140,13 @@ class NetworkGateways:
         is_remote = gateway.spec.gateway_class_name == REMOTE_CLASS
         return gateway if is_remote and ctx.ask(self._mesh.selected, gateway.metadata.namespace) else None
 
-    def _gateways(self, ctx: Context, key: str, gateway: Gateway) -> dict[str, NetworkGateway]:
+    def _gateways(
+        self, ctx: Context, _key: str, gateway: Gateway
+    ) -> dict[tuple[str, str, int], NetworkGateway]:
+        meta = gateway.metadata
         found = network_gateways(gateway, ctx.same(self._views), self._mesh.of(ctx))
         # The position keeps the order of the addresses: the first one is used (golden README, quirks).
-        return {f"{key}/{position:04}": entry for position, entry in enumerate(found)}
+        return {(meta.namespace, meta.name, position): entry for position, entry in enumerate(found)}
 
     def into(self, ctx: Context, network: str) -> GatewayAddress | None:
         """The address that workloads of *network* name as their gateway: of the first Gateway the first."""

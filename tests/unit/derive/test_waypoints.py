@@ -132,7 +132,7 @@ def test_a_service_inherits_its_namespaces_waypoint_unless_it_says_otherwise(
         (
             (
                 "{port: 15008, protocol: HBONE, allowedRoutes: {namespaces: "
-                "{from: Selector, selector: {matchExpressions: [{key: team, operator: In, values: [x, y]}]}}}}"
+                "{from: Selector, selector: {matchExpressions: [{key: team, operator: In, values: [x]}]}}}}"
             ),
             "",
             True,
