@@ -40,6 +40,7 @@ from peerd.serve.authorisation import Authorisation
 from peerd.serve.certificates import CertificateService
 from peerd.serve.connections import ConnectionRegistry
 from peerd.serve.debug_types import DebugTypes
+from peerd.serve.other_roots import OtherRoots
 from peerd.serve.own_tls import OwnTls
 from peerd.serve.pods import PodIndex
 from peerd.serve.tokens import JwksVerifier, TokenRefusedError
@@ -99,6 +100,7 @@ class Peerd:
 
         self.problems = Problems()
         self.pods = PodIndex()
+        self.other_roots = OtherRoots(_settings(config))
         self.registry = ConnectionRegistry()
         self.store = ResourceStore((AUTHORIZATION, ADDRESS), self.instance)
         self.pipeline = Pipeline(World(_settings(config)), self.store, parts.clock, self._committed)
@@ -191,6 +193,7 @@ class Peerd:
     def applied(self, changes: Sequence[ObjectChange]) -> None:
         """The source has changes."""
         self.pods.apply(changes)
+        self.other_roots.apply(changes)
         self.pipeline.submit(changes)
 
     def synced(self) -> None:
@@ -237,6 +240,7 @@ class Peerd:
             lambda ca, now: identity_certificate(ca, str(own), now),
             self._parts.clock,
             trust_domain=own.trust_domain,
+            other_roots=self.other_roots.current,
         )
         handlers = self.federation.begin(own, info, tls)
         server = network.listen_peers(config.peer_addr, handlers, tls)

@@ -13,6 +13,7 @@ from peerd.model.diagnostic import Diagnostic
 from peerd.model.kube.core import ConfigMap
 from peerd.model.kube.meta import KubeRecord
 from peerd.model.mesh import (
+    CaCertificate,
     LabelRequirement,
     MeshConfig,
     ScopeRule,
@@ -67,6 +68,11 @@ class _VisibilityRule(KubeRecord, frozen=True):
 class _VisibilityPolicy(KubeRecord, frozen=True):
     visibility: str = ""
     matching_rules: tuple[_VisibilityRule, ...] = ()
+
+
+class _CaCertificate(KubeRecord, frozen=True):
+    pem: str = ""
+    trust_domains: tuple[str, ...] = ()
 
 
 class _Visibility(KubeRecord, frozen=True):
@@ -150,6 +156,10 @@ def parse_mesh(config_map: ConfigMap) -> ParsedMesh:
             for policy in visibility.policies
         ),
         default_service_export_to=read("defaultServiceExportTo", tuple[str, ...], ()),
+        ca_certificates=tuple(
+            CaCertificate(found.pem, found.trust_domains)
+            for found in read("caCertificates", tuple[_CaCertificate, ...], ())
+        ),
     )
     return ParsedMesh(config, tuple(diagnostics))
 

@@ -49,6 +49,13 @@ class VisibilityPolicy(Record, frozen=True):
     namespaces: tuple[Selector, ...] = ()
 
 
+class CaCertificate(Record, frozen=True):
+    """One entry of MeshConfig.caCertificates: roots (PEM) of the trust domains it names."""
+
+    pem: str = ""
+    trust_domains: tuple[str, ...] = ()
+
+
 class MeshConfig(Record, frozen=True):
     """The part of Istio's MeshConfig that peerd honours, with its defaults (decision D6)."""
 
@@ -60,3 +67,4 @@ class MeshConfig(Record, frozen=True):
     service_entry_visibility: str = "PUBLIC"
     visibility_policies: tuple[VisibilityPolicy, ...] = ()
     default_service_export_to: tuple[str, ...] = ()
+    ca_certificates: tuple[CaCertificate, ...] = ()

@@ -54,9 +54,9 @@ class OwnTls:
         """
         with self._lock:
             own, bundle = self._certificate()
-            roots = (
-                {self._trust_domain: bundle.roots_pem, **self._other_roots()} if self._trust_domain else {}
-            )
+            roots: dict[str, bytes] = {}
+            if self._trust_domain:  # our own file alone speaks for our own domain
+                roots = {**self._other_roots(), self._trust_domain: bundle.roots_pem}
             material = TlsMaterial(own.certificate_chain, own.private_key, bundle.roots_pem, roots)
             if self._material is None or material != self._material:
                 self._material = material

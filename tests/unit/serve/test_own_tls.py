@@ -80,6 +80,9 @@ def test_roots_are_those_of_the_ca_and_of_other_trust_domains(ca: Ca) -> None:
     server = _own(ca, Turned())
 
     assert peers.current().roots_by_trust_domain == {"td": ca.bundle.roots_pem}
+    others["td"] = theirs  # our own file alone speaks for our own domain
+    assert peers.current().roots_by_trust_domain == {"td": ca.bundle.roots_pem}
+    del others["td"]
     others["west"] = theirs
     assert peers.current().roots_by_trust_domain == {"td": ca.bundle.roots_pem, "west": theirs}
     assert peers.current() is peers.current()
