@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
+import msgspec
+
 from peerd.model.record import Record
 from peerd.model.types import ADDRESS, FEDERATED_SERVICE, PEER_INFO, SEGMENT
 from peerd.protocol.envelope import Node, parse_delta_response
@@ -9,8 +11,8 @@ from peerd.protocol.errors import MalformedMessageError
 from peerd.protocol.peer_subscription import Delivery, PeerSubscription, Phase, Settled
 from peerd.protocol.peer_wire import Hello, PeerProtocolError
 
-# PeerInfo first: it says who is talking, before anything is taken from them.
-SUBSCRIBED = (PEER_INFO, FEDERATED_SERVICE, SEGMENT, ADDRESS)
+# PeerInfo by itself: it says who is talking, before anything else is asked for.
+_REST = (FEDERATED_SERVICE, SEGMENT, ADDRESS)
 
 
 class Held(Record, frozen=True):
@@ -26,10 +28,8 @@ class PeerSession:
     def __init__(self, hello: Hello, namespace: str, held: Held) -> None:
         self._hello = hello
         self._namespace = namespace
-        self._types = {
-            type_url: PeerSubscription(type_url, held.versions.get(type_url, {}), held.lineage)
-            for type_url in SUBSCRIBED
-        }
+        self._held = held
+        self._types = {PEER_INFO: self._subscription(PEER_INFO)}
         self.received_bytes = 0
         self.sent_bytes = 0
         self.epoch = ""
@@ -37,19 +37,16 @@ class PeerSession:
     @property
     def in_sync(self) -> bool:
         """Whether every type is in sync."""
-        return all(each.phase is Phase.SYNCED for each in self._types.values())
+        complete = [each.phase is Phase.SYNCED for each in self._types.values()]
+        return len(complete) > 1 and all(complete)
 
     def phases(self) -> dict[str, Phase]:
         """The phase of each type, for status."""
         return {type_url: each.phase for type_url, each in self._types.items()}
 
     def open(self) -> list[bytes]:
-        """The first requests, in order; the first one carries the node."""
-        node = self._node()
-        requests = [
-            subscription.open(node if index == 0 else None)
-            for index, subscription in enumerate(self._types.values())
-        ]
+        """The first request, for PeerInfo; those for the other types follow when it is in sync."""
+        requests = [self._types[PEER_INFO].open(self._node())]
         self._count(requests)
         return requests
 
@@ -69,8 +66,6 @@ class PeerSession:
             raise PeerProtocolError(
                 f"a response of type {response.type_url[:120]!r}, which was not asked for"
             )
-        if response.type_url != PEER_INFO and self._types[PEER_INFO].phase is not Phase.SYNCED:
-            raise PeerProtocolError(f"{response.type_url} before PeerInfo: nobody has said who is talking")
         self.epoch = response.system_version.partition("/")[0]
         return subscription.read(response)
 
@@ -81,12 +76,20 @@ class PeerSession:
             PeerProtocolError: the sync does not add up.
         """
         settled = self._types[delivery.type_url].settle(delivery, refused)
+        if settled.synced and len(self._types) == 1:
+            rest = {type_url: self._subscription(type_url) for type_url in _REST}
+            self._types |= rest
+            opening = tuple(subscription.open() for subscription in rest.values())
+            settled = msgspec.structs.replace(settled, requests=(*settled.requests, *opening))
         self._count(settled.requests)
         return settled
 
     def held(self, type_url: str) -> Mapping[str, str]:
         """Versions held of a type."""
         return self._types[type_url].held
+
+    def _subscription(self, type_url: str) -> PeerSubscription:
+        return PeerSubscription(type_url, self._held.versions.get(type_url, {}), self._held.lineage)
 
     def _count(self, requests: Iterable[bytes]) -> None:
         self.sent_bytes += sum(map(len, requests))

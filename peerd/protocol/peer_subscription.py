@@ -143,7 +143,6 @@ class PeerSubscription:
                 )
             return Settled((answer, self._ask_full()))
         self.phase = Phase.SYNCED
-        self._lineage = sync.lineage
         self._confirmed = set()
         return Settled((answer,), swept, synced=True)
 

@@ -66,8 +66,7 @@ class Sync(Record, frozen=True):
     """The content of `@sync`."""
 
     state: SyncState
-    lineage: str
-    digest: str
+    digest: str = ""
 
 
 def parse_hello(metadata: Mapping[str, str]) -> Hello:
@@ -104,8 +103,8 @@ def incompatible(hello: Hello) -> str:
 
 def encode_sync(sync: Sync) -> bytes:
     """The frame of the resource `@sync`."""
-    payload = pb.Sync(state=sync.state.value, lineage=sync.lineage, digest=sync.digest)
-    resource = xds.Resource(name=SYNC_NAME, version=sync.digest)
+    payload = pb.Sync(state=sync.state.value, digest=sync.digest)
+    resource = xds.Resource(name=SYNC_NAME)
     resource.resource.type_url = SYNC_TYPE
     resource.resource.value = payload.SerializeToString(deterministic=True)
     return xds.DeltaDiscoveryResponse(resources=[resource]).SerializeToString(deterministic=True)
@@ -123,7 +122,7 @@ def decode_sync(payload: bytes) -> Sync:
         state = SyncState(message.state)
     except (DecodeError, ValueError) as error:
         raise PeerProtocolError(f"the resource {SYNC_NAME} cannot be read: {error}") from None
-    return Sync(state, message.lineage, message.digest)
+    return Sync(state, message.digest)
 
 
 def offer(lineage: str, held_digest: str) -> dict[str, str]:

@@ -28,5 +28,6 @@ class PeerResume:
 
     def notice(self, type_url: str, offer: Offer) -> bytes:
         """`@sync`, over what is published now."""
-        state = SyncState.VERSIONS_WANTED if offer is Offer.WANTED else SyncState.COMPLETE
-        return encode_sync(Sync(state, self._lineage, self._store.collection(type_url).digest()))
+        if offer is Offer.WANTED:
+            return encode_sync(Sync(SyncState.VERSIONS_WANTED))
+        return encode_sync(Sync(SyncState.COMPLETE, self._store.collection(type_url).digest()))

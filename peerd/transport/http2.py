@@ -69,11 +69,7 @@ class Http2Server:
             await asyncio.wait(self._tasks)
         for connection in list(self._connections):
             connection.end(StreamClosed(StatusCode.UNAVAILABLE, "the server has stopped"))
-            try:
-                await asyncio.wait_for(connection.closed.wait(), 1.0)
-            except TimeoutError:
-                connection.abort()  # the far end does not read, so TLS cannot say goodbye
-                await connection.closed.wait()
+            await _closed(connection)
 
     @staticmethod
     def _refused(reason: str) -> None:
@@ -149,10 +145,7 @@ class Http2Channel:
         if connection is None:
             return
         connection.end(StreamClosed(StatusCode.CANCELLED, "the channel was closed"))
-        try:
-            await asyncio.wait_for(connection.closed.wait(), 1.0)
-        except TimeoutError:
-            connection.abort()
+        await _closed(connection)
 
     async def _connect(self) -> Http2Connection:
         target = join_address(self._host, self._port)
@@ -173,7 +166,9 @@ class Http2Channel:
                 StatusCode.UNAVAILABLE, f"{target} did not answer within {self._timeout:g} s"
             ) from None
         except OSError as error:
-            raise StreamClosed(StatusCode.UNAVAILABLE, f"{target} cannot be reached: {error}") from None
+            raise StreamClosed(
+                StatusCode.UNAVAILABLE, f"{target} cannot be reached: {error or type(error).__name__}"
+            ) from None
         if connection.failure is not None:
             raise connection.failure
         return connection
@@ -186,6 +181,17 @@ class Http2Channel:
             made=_nothing,
             lost=_nothing,  # the next `open` sees it
         )
+
+
+async def _closed(connection: Http2Connection) -> None:
+    """Wait until the socket is closed; a far end that does not read cannot be told goodbye by TLS."""
+    try:
+        # Not `wait_for`: before Python 3.12 it may swallow a cancellation that comes at the wrong moment.
+        async with asyncio.timeout(1.0):
+            await connection.closed.wait()
+    except TimeoutError:
+        connection.abort()
+        await connection.closed.wait()
 
 
 def _nothing(_connection: Http2Connection) -> None:

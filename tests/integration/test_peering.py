@@ -10,6 +10,7 @@ from peerd.model.changes import ImportChange
 from peerd.model.federation import FederationScope, Freshness, RemotePeer
 from peerd.model.types import DELTA_METHOD, FEDERATED_SERVICE
 from peerd.peering.persistence import ImportJournal
+from peerd.protocol.envelope import delta_request
 from peerd.protocol.peer_state import PeerState
 from peerd.protocol.peer_wire import HEARTBEAT_METHOD, Hello, decode_heartbeat, encode_heartbeat
 from peerd.transport.base import StatusCode, StreamClosed
@@ -384,10 +385,7 @@ async def test_a_data_stream_that_nobody_reads_does_not_hold_up_heartbeats(root:
     channel = east.connect(*_target(west))
     metadata = Hello("east", "lazy").metadata()
     data = await channel.open(DELTA_METHOD, metadata)
-    from peerd.protocol.peer_session import Held, PeerSession
-
-    for request in PeerSession(Hello("east", "lazy"), "istio-system", Held()).open():
-        await data.send(request)
+    await data.send(delta_request(FEDERATED_SERVICE, subscribe=("*",)))
     beats = await channel.open(HEARTBEAT_METHOD, metadata)
     for sequence in range(1, 50):
         await beats.send(encode_heartbeat(sequence))

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+import uuid
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -84,7 +85,7 @@ class PeeringCluster:
         self.name = name
         self.authority = authority
         self.clock = clock or SystemClock()
-        self.lineage = lineage or f"lineage-of-{name}"
+        self.lineage = lineage or str(uuid.uuid5(uuid.NAMESPACE_DNS, name))
         self.tls = TestTls(authority.leaf())
         self.imports: dict[ObjectKey, dict[str, FederatedService]] = {}
         self.views: dict[ObjectKey, object] = {}
@@ -113,7 +114,7 @@ class PeeringCluster:
         self._server: Http2Server | None = None
 
     def connect(self, host: str, port: int) -> Channel:
-        return Http2Channel(host, port, tls=self.tls)
+        return Http2Channel(host, port, tls=self.tls, connect_timeout=2.0)
 
     async def start(self, *services: FederatedService, synced: bool = True) -> None:
         self.service.commit([(s.resource_name, s) for s in services])
@@ -137,6 +138,7 @@ class PeeringCluster:
         if self._server is not None:
             self.service.drain()
             await self._server.close(1.0)
+        await asyncio.sleep(0.02)  # handshakes that were cut off are noticed, and their sockets closed
 
     def gateway(self, other: "PeeringCluster | str", **fields: object) -> RemotePeer:
         """An istio-remote Gateway of ours that leads to *other* (or to an address)."""

@@ -113,14 +113,14 @@ def request(
 
 @dataclass
 class Response:
-    """A DeltaDiscoveryResponse; `sync` is (state, lineage, digest)."""
+    """A DeltaDiscoveryResponse; `sync` is (state, digest)."""
 
     type_url: str
     nonce: str
     system_version: str
     resources: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)
-    sync: tuple[int, str, str] | None = None
+    sync: tuple[int, str] | None = None
 
     @classmethod
     def parse(cls, message: bytes) -> "Response":
@@ -136,7 +136,7 @@ class Response:
             if name == "@sync":
                 assert string(any_, 1) == PREFIX + "peerd.peering.v1.Sync"
                 marker = fields(payload)
-                made.sync = (int(marker[1][0]), string(marker, 2), string(marker, 3))
+                made.sync = (int(marker[1][0]), string(marker, 2))
             else:
                 made.resources[name] = (string(resource, 1), payload)
         made.removed = [raw.decode() for raw in top.get(6, []) if isinstance(raw, bytes)]
@@ -301,20 +301,20 @@ class SpecClient:
         self.system_versions: list[str] = []
 
     def start(self, connection: Connection) -> None:
-        """First requests, PeerInfo first."""
+        """PeerInfo first."""
         self._connection = connection
         self._stream = connection.start(DATA, self.metadata)
         self.order = []
         self._refused = {}
-        for index, type_url in enumerate(ALL_TYPES):
-            held = self.held[type_url].versions
-            offer = {"@digest": f"{self.lineage}/{digest(held)}"} if held and self.lineage else {}
-            if not offer:
-                self._full.add(type_url)
-            self._seen[type_url] = set()
-            self._send(
-                request(type_url, subscribe=True, versions=offer, node=self.node if index == 0 else b"")
-            )
+        self._ask(PEER_INFO, self.node)
+
+    def _ask(self, type_url: str, node: bytes = b"") -> None:
+        held = self.held[type_url].versions
+        offer = {"@digest": f"{self.lineage}/{digest(held)}"} if held and self.lineage else {}
+        if not offer:
+            self._full.add(type_url)
+        self._seen[type_url] = set()
+        self._send(request(type_url, subscribe=True, versions=offer, node=node))
 
     async def step(self, refuse: Mapping[str, str] | None = None) -> Response:
         """Take one response, apply it, answer it."""
@@ -325,7 +325,7 @@ class SpecClient:
         self.system_versions.append(response.system_version)
         holding = self.held[response.type_url]
         if response.type_url != PEER_INFO:
-            assert PEER_INFO in self.order or not response.resources, "§2: PeerInfo first"
+            assert PEER_INFO in self.order, "§2: nothing else was asked for"
         reasons = []
         refused = self._refused.setdefault(response.type_url, {})
         for name, (version, payload) in response.resources.items():
@@ -353,7 +353,7 @@ class SpecClient:
 
     def _sync(self, response: Response, refused: Mapping[str, str]) -> None:
         assert response.sync is not None
-        state, lineage, theirs = response.sync
+        state, theirs = response.sync
         holding, type_url = self.held[response.type_url], response.type_url
         if state == VERSIONS_WANTED:
             self._send(request(type_url, subscribe=True, versions=holding.versions))
@@ -363,8 +363,12 @@ class SpecClient:
                 del holding.versions[name], holding.payloads[name]
             self._full.discard(type_url)
         assert digest({**holding.versions, **refused}) == theirs, "§4"
-        self.lineage = lineage
         self.order.append(type_url)
+        if type_url == PEER_INFO:
+            # What is held was held of the lineage known before; the offers say so.
+            for other in ALL_TYPES[1:]:
+                self._ask(other)
+            self.lineage = string(fields(self.held[PEER_INFO].payloads["self"]), 4)
 
     def _send(self, message: bytes) -> None:
         assert self._connection is not None

@@ -12,8 +12,8 @@ from peerd.protocol.peer_subscription import PeerSubscription, Phase, Settled, r
 from peerd.protocol.peer_wire import SYNC_NAME, PeerProtocolError, Sync, SyncState, encode_sync
 
 
-def marker(state: SyncState, held: dict[str, str], lineage: str = "L") -> ReceivedResource:
-    frame = decode_frame(encode_sync(Sync(state, lineage, digest(held.items()))))
+def marker(state: SyncState, held: dict[str, str]) -> ReceivedResource:
+    frame = decode_frame(encode_sync(Sync(state, digest(held.items()))))
     return ReceivedResource(SYNC_NAME, frame.version, frame.type_url, frame.payload)
 
 

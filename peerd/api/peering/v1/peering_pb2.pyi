@@ -129,7 +129,7 @@ class DataPlaneAddress(_message.Message):
     def __init__(self, type: _Optional[str] = ..., value: _Optional[str] = ..., port: _Optional[int] = ...) -> None: ...
 
 class Sync(_message.Message):
-    __slots__ = ("state", "lineage", "digest")
+    __slots__ = ("state", "digest")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Sync.State]
@@ -139,12 +139,10 @@ class Sync(_message.Message):
     COMPLETE: Sync.State
     VERSIONS_WANTED: Sync.State
     STATE_FIELD_NUMBER: _ClassVar[int]
-    LINEAGE_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     state: Sync.State
-    lineage: str
     digest: str
-    def __init__(self, state: _Optional[_Union[Sync.State, str]] = ..., lineage: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
+    def __init__(self, state: _Optional[_Union[Sync.State, str]] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ("sequence",)
