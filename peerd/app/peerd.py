@@ -395,6 +395,7 @@ def _settings(config: ServeConfig) -> Settings:
         network=config.network,
         revision=config.revision,
         peering=config.peering,
+        peer_service_account=config.peer_service_account,
     )
 
 

@@ -14,7 +14,6 @@ from peerd.model.mesh import Settings
 
 XDS_LISTENER = "xds-tls"
 XDS_PORT = 15012
-SERVICE_ACCOUNT = "peerd"
 EXPIRE_AFTER = 86_400
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -80,7 +79,7 @@ def remote_peer(
     """The peer behind an istio-remote Gateway, None where it cannot be dialled.
 
     *trust_domain* is the mesh's, for Gateways that name none. The account is that of the peer's control plane
-    (D14), by default `peerd` in a system namespace named like ours.
+    (D14): by default the one the settings name, in a system namespace called like ours.
     """
     addresses, port, issuer = dial_addresses(gateway), dial_port(gateway), _issuer(gateway)
     if not addresses or not 0 < port < 65536 or (issuer and not _SHA256.fullmatch(issuer)):
@@ -98,7 +97,7 @@ def remote_peer(
         port=port,
         trust_domain=notes.gateway_trust_domain or trust_domain,
         namespace=notes.peer_namespace or settings.system_namespace,
-        service_account=notes.peer_service_account or SERVICE_ACCOUNT,
+        service_account=notes.peer_service_account or settings.peer_service_account,
         issuer=issuer,
         expire_after=EXPIRE_AFTER if expiry is None else expiry,
         created=meta.creation_timestamp,

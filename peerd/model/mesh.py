@@ -7,7 +7,8 @@ class Settings(Record, frozen=True):
     """What the operator gave peerd itself; flags win over the mesh configuration where both speak.
 
     `network` is used only where the system namespace has no label `topology.istio.io/network`.
-    `trust_domain` empty means: as the mesh configuration says, else `cluster.local`.
+    `trust_domain` empty means: as the mesh configuration says, else `cluster.local`. `peer_service_account` is
+    the account of peers' control planes whose Gateway names none (decision D14).
     """
 
     cluster_id: str = "Kubernetes"
@@ -17,6 +18,7 @@ class Settings(Record, frozen=True):
     revision: str = ""
     peering: bool = True
     domain: str = "cluster.local"
+    peer_service_account: str = "peerd"
 
 
 class LabelRequirement(Record, frozen=True):
