@@ -7,8 +7,8 @@ class Settings(Record, frozen=True):
     """What the operator gave peerd itself; flags win over the mesh configuration where both speak.
 
     `network` is used only where the system namespace has no label `topology.istio.io/network`.
-    `trust_domain` empty means: as the mesh configuration says, else `cluster.local`. `peer_service_account` is
-    the account of peers' control planes whose Gateway names none (decision D14).
+    `trust_domain` empty means: as the mesh configuration says, else `cluster.local`.
+    `peer_service_account` is that of peers' control planes whose Gateway names none (decision D14).
     """
 
     cluster_id: str = "Kubernetes"
