@@ -159,7 +159,8 @@ class GlobalEndpoints:
     def _services(self, ctx: Context, found: Import) -> tuple[ServicePorts, ...]:
         """The names served here that lead to an import, by resource name."""
         service, names = found.service, self._names
-        served = [ctx.get(names.all_wire, f"{service.namespace}/{service.global_host}")]
+        # Not `all_wire`: a ServiceEntry of the user may have the name, and gets no endpoints of ours.
+        served = [ctx.get(names.wire, f"{service.namespace}/{service.global_host}")]
         if names.takes_over(ctx, found):
             served.append(ctx.get(names.all_wire, f"{service.namespace}/{service.local_host}"))
         entries = [
