@@ -28,7 +28,8 @@ from peerd.model.types import ADDRESS, AUTHORIZATION
 from peerd.resources.store import ResourceStore
 from peerd.sources.decode import decode_json
 
-PODS, SERVICES, NODES = 50_000, 1_000, 1_000
+PODS, NODES = 50_000, 1_000
+PODS_OF_A_SERVICE = 50
 SMALL = 1_000
 CHANGES = 2_000
 SEED = 20_261_121
@@ -40,7 +41,7 @@ def _json(tree: dict[str, Any]) -> bytes:
 
 def pod(number: int, *, ready: bool = True) -> bytes:
     """A Pod as an API server returns it, with the fields peerd drops."""
-    service = number % SERVICES
+    service = number // PODS_OF_A_SERVICE
     template = f"{service * 2654435761 % (1 << 32):08x}"
     ip = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
     return _json(
@@ -107,7 +108,7 @@ def pod(number: int, *, ready: bool = True) -> bytes:
 
 
 def service(number: int) -> bytes:
-    """A Service that selects every thousandth Pod."""
+    """A Service that selects fifty Pods."""
     ip = f"10.96.{number >> 8}.{number & 255}"
     return _json(
         {
@@ -234,7 +235,7 @@ async def measure(pods: int) -> dict[str, Any]:
     for kind, make, count in (
         (NAMESPACE, system_namespace, 1),
         (NODE, node, NODES),
-        (SERVICE, service, SERVICES),
+        (SERVICE, service, pods // PODS_OF_A_SERVICE),
         (POD, pod, pods),
     ):
         for number in range(count):
@@ -252,9 +253,9 @@ async def measure(pods: int) -> dict[str, Any]:
     memory = resident()
     gc.freeze()  # as the application does after the first sync
     ran = stage.world.transformations
-    picks = chance.sample(range(pods), min(CHANGES, pods))
-    changes = [one_change(stage, pod(number, ready=False)) for number in picks]
-    per_change = (stage.world.transformations - ran) / len(picks)
+    picks = [chance.randrange(pods) for _ in range(CHANGES // 2)]
+    changes = [one_change(stage, pod(number, ready=ready)) for number in picks for ready in (False, True)]
+    per_change = (stage.world.transformations - ran) / len(changes)
     held, waits = await longest_hold(stage.run([put(GATEWAY, REMOTE_GATEWAY)]))
     stage.store.close_window()
     collection = stage.store.collection(ADDRESS)

@@ -36,6 +36,10 @@ K2 = TypeVar("K2", bound=Hashable)
 V2 = TypeVar("V2")
 
 
+class FlowError(ValueError):
+    """The graph is built wrongly: a collection looks at one that was made after it."""
+
+
 class Total(NamedTuple):
     """The value of an aggregate's group: how many contributions it has, and their sum."""
 
@@ -81,19 +85,19 @@ class Collection(Generic[K, V]):
         """The edge over which *dependent* looks at this collection.
 
         Raises:
-            ValueError: *dependent* was made before this collection, so the flow would run in a circle.
+            FlowError: *dependent* was made before this collection, so the flow would run in a circle.
         """
         edge = self._edges.get(dependent)
         if edge is None:
             if self.rank >= dependent.rank:
-                raise ValueError(f"{dependent.name} cannot look at {self.name}, which was made after it")
+                raise FlowError(f"{dependent.name} cannot look at {self.name}, which was made after it")
             edge = self._edges[dependent] = _Edge(self)
         return edge
 
     def follow(self, dependent: Collection[K, Any]) -> None:
         """Mark the same key of *dependent* dirty whenever a record changes."""
         if self.rank >= dependent.rank:
-            raise ValueError(f"{dependent.name} cannot follow {self.name}, which was made after it")
+            raise FlowError(f"{dependent.name} cannot follow {self.name}, which was made after it")
         self._same_key.append(dependent)
 
     def listen(self, listener: Callable[[K, V | None, V | None], None]) -> None:
@@ -181,13 +185,36 @@ class _Tracked(Collection[K, V]):
         self._context = Context(self)
 
     def _call(self, key: Any, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call `function(context, *arguments)` and remember what it looked at as the lookups of *key*."""
+        """Call `function(context, *arguments)` and remember what it looked at as the lookups of *key*.
+
+        Also where it raises: then it is called again as soon as something it looked at changes.
+        """
         context = self._context
         context._key, context._lookups = key, []  # noqa: SLF001 - a context belongs to its collection
-        result = function(context, *arguments)
-        self._remember(key, tuple(context._lookups))  # noqa: SLF001
         self.engine.runs += 1
+        try:
+            return function(context, *arguments)
+        finally:
+            self._remember(key, tuple(context._lookups))  # noqa: SLF001
+
+    def _guarded(self, key: Any, function: Callable[..., Any], record: Any, nothing: Any) -> Any:
+        """As `_call`, but an exception becomes a fault of this key alone, which then gives *nothing*."""
+        faults = self.engine.faults
+        try:
+            result = self._call(key, function, key, record)
+        except FlowError:
+            raise
+        except Exception as problem:  # noqa: BLE001 - one object must not stop the world
+            faults[self.name, key] = problem
+            return nothing
+        if faults:
+            faults.pop((self.name, key), None)
         return result
+
+    def _drop(self, key: Any) -> None:
+        """The source has no record of *key* any more."""
+        self._forget(key)
+        self.engine.faults.pop((self.name, key), None)
 
     def _remember(self, key: Any, lookups: _Lookups) -> None:
         before = self._lookups.get(key, ())
@@ -230,10 +257,10 @@ class Derived(_Tracked[K, V2], Generic[K, V, V2]):
         """Re-derive the record of *key*."""
         record = self._source.values.get(key)
         if record is None:
-            self._forget(key)
+            self._drop(key)
             self.set(key, None)
         else:
-            self.set(key, self._call(key, self._function, key, record))
+            self.set(key, self._guarded(key, self._function, record, None))
 
 
 class DerivedMany(_Tracked[K2, V2], Generic[K, V, K2, V2]):
@@ -268,9 +295,9 @@ class DerivedMany(_Tracked[K2, V2], Generic[K, V, K2, V2]):
         record = self._source.values.get(key)
         given: Mapping[K2, V2] = {}
         if record is None:
-            self._forget(key)
+            self._drop(key)
         else:
-            given = self._call(key, self._function, key, record)
+            given = self._guarded(key, self._function, record, {})
         before = self._given.get(key, {})
         if given:
             self._given[key] = given
@@ -378,18 +405,25 @@ class Memo(_Tracked[K, V]):
 
     def run(self, key: K) -> None:
         """Compute a dirty answer again, or forget it where nobody wants it any more."""
-        if self.watched(key):
-            self.set(key, self._evaluate(key))
-        elif key in self.values:
+        if not self.watched(key):
             self._forget(key)
-            del self.values[key]
+            self.values.pop(key, None)
+            return
+        try:
+            value = self._evaluate(key)
+        except FlowError:
+            raise
+        except Exception:  # noqa: BLE001 - whoever asks gets it again, as a fault of its own
+            self.set(key, None)
+        else:
+            self.set(key, value)
 
     def sweep(self) -> None:
         """Forget the answers nobody depends on."""
         for key in self._unwatched:
-            if key in self.values and not self.watched(key):
+            if not self.watched(key):
                 self._forget(key)
-                del self.values[key]
+                self.values.pop(key, None)
         self._unwatched.clear()
 
 
@@ -477,11 +511,14 @@ class Engine:
     """The graph, and its scheduler.
 
     `runs` counts how often a transformation or memo was called, `revision` how many batches were committed.
+    `faults` holds, by collection and key, what transformations raised: such a key has no record, everything
+    else goes on, and it is tried again when something it looked at changes.
     """
 
     def __init__(self) -> None:
         self.runs = 0
         self.revision = 0
+        self.faults: dict[tuple[str, Any], Exception] = {}
         self._collections: list[Collection[Any, Any]] = []
         self._queue: list[Iterator[_Put]] = []
         self._batch: list[Iterator[_Put]] | None = None

@@ -44,3 +44,13 @@ def misnamed(kind: str, key: ObjectKey) -> Diagnostic:
     return error(
         f"{kind}/{key}", field, "is missing or holds a slash", "give it a DNS label; it is not served"
     )
+
+
+def fault(table: str, key: object, problem: Exception) -> Diagnostic:
+    """What to tell where derivation itself raised: the object is not served, all others are."""
+    return error(
+        f"{table}/{key}",
+        "(whole object)",
+        f"could not be derived: {type(problem).__name__}: {problem}",
+        "this is a fault of peerd: please report it, with the object",
+    )

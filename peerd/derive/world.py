@@ -42,7 +42,7 @@ from peerd.derive.own_info import OwnInfo
 from peerd.derive.peers import Peers
 from peerd.derive.pods import PodFacts, Pods, pod_facts, pod_uid
 from peerd.derive.policies import Policies
-from peerd.derive.problems import is_named, keyed, misnamed
+from peerd.derive.problems import fault, is_named, keyed, misnamed
 from peerd.derive.segments import Segments
 from peerd.derive.service_entries import ServiceEntries
 from peerd.derive.services import Services
@@ -134,6 +134,7 @@ class World:
         cluster, domain, revision = settings.cluster_id, settings.domain, settings.revision
         self._shapes: dict[PodShape, PodShape] = {}
         self._mesh_maps: dict[str, ParsedMesh] = {}
+        self._told: dict[tuple[str, Any], Exception] = {}
 
         self.mesh = mesh = Mesh(engine, settings, inputs.namespaces)
         waypoints = Waypoints(engine, mesh, inputs.namespaces, inputs.gateways, inputs.gateway_classes)
@@ -301,10 +302,21 @@ class World:
             exports=_taken(self._exports),
             peers=_taken(self._peers),
             wanted_hosts=_taken(self._wanted),
-            diagnostics=_taken(self._diagnostics),
+            diagnostics=(*_taken(self._diagnostics), *self._faults()),
             info=dict(self._info.take()).get(ONLY),
             network=facts.network,
         )
+
+    def _faults(self) -> Iterator[tuple[str, Diagnostic | None]]:
+        """What derivation itself could not do: a bug of ours, told where its object is."""
+        faults = self.engine.faults
+        for name in [name for name in self._told if name not in faults]:
+            del self._told[name]
+            yield f"fault: {name}", None
+        for name, problem in faults.items():
+            if self._told.get(name) is not problem:
+                self._told[name] = problem
+                yield f"fault: {name}", fault(*name, problem)
 
     # -- from changes to inputs --------------------------------------------------------------------------
 

@@ -396,6 +396,7 @@ def finish(world: World, should_yield: Callable[[], bool] = lambda: False) -> Co
     """Run the open batch to its end and commit it."""
     while not world.work(should_yield):
         pass
+    assert world.engine.faults == {}, "no transformation may raise, whatever comes in"
     return world.commit()
 
 

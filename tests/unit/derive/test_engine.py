@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peerd.derive.engine import Engine, Total
+from peerd.derive.engine import Engine, FlowError, Total
 
 
 def run(engine: Engine, *puts: tuple[Any, Any, Any]) -> int:
@@ -188,9 +188,9 @@ def test_the_flow_cannot_run_in_a_circle() -> None:
     early = engine.derive("early", numbers, lambda ctx, key, n: ctx.get(later, key))
     later = engine.derive("later", numbers, lambda ctx, key, n: n)
     engine.submit([(numbers, 1, 1)])
-    with pytest.raises(ValueError, match="early cannot look at later"):
+    with pytest.raises(FlowError, match="early cannot look at later"):
         engine.work()
-    with pytest.raises(ValueError, match="cannot follow"):
+    with pytest.raises(FlowError, match="cannot follow"):
         later.follow(early)
 
 
@@ -209,6 +209,32 @@ def test_what_a_large_batch_replaced_is_freed_in_slices() -> None:
     engine.commit()
     assert steps >= 5000
     assert engine.work(lambda: True), "nothing is left to free"
+
+
+def test_a_transformation_that_raises_harms_its_own_key_only_and_is_tried_again() -> None:
+    """The fault names collection and key; it goes when what was looked at changes, or with the record."""
+    engine = Engine()
+    numbers, divisors = engine.input("numbers"), engine.input("divisors")
+    memo = engine.memo("divisor", lambda ctx, key: 12 // (ctx.get(divisors, key) or 0))
+    shares = engine.derive("shares", numbers, lambda ctx, key, n: n * ctx.ask(memo, key))
+    many = engine.derive_many(
+        "many", shares, lambda ctx, key, share: {f"{key}{i}": i for i in range(1 // share)}
+    )
+    run(engine, (numbers, "a", 1), (numbers, "b", 1), (divisors, "a", 12))
+    assert shares.values == {"a": 1}
+    assert many.values == {"a0": 0}
+    assert list(engine.faults) == [("shares", "b")]
+    run(engine, (divisors, "b", 6), (divisors, "a", 0))
+    assert shares.values == {"b": 2}
+    assert list(engine.faults) == [("shares", "a")]
+    run(engine, (divisors, "a", 24))
+    assert shares.values == {"a": 0, "b": 2}
+    assert list(engine.faults) == [("many", "a")]
+    assert many.values == {}
+    run(engine, (numbers, "a", None), (numbers, "b", None))
+    assert engine.faults == {}
+    assert memo.values == {}
+    assert not any(edge.watchers for table in engine._collections for edge in table._edges.values())
 
 
 class Graph:
