@@ -31,11 +31,11 @@ class Show:
     def done(self, text: str, seconds: float | None = None) -> None:
         """Something happened, as asserted."""
         took = "" if seconds is None else f"  [dim]{_duration(seconds)}[/dim]"
-        self._console.print(Padding(f"[green]✓[/green] {text}{took}", _INDENT))
+        self._console.print(Padding(f"[green]✓[/green] {text}{took}", _INDENT, expand=False))
 
     def note(self, text: str) -> None:
         """An explanation."""
-        self._console.print(Padding(f"[dim]{text}[/dim]", _INDENT))
+        self._console.print(Padding(f"[dim]{text}[/dim]", _INDENT, expand=False))
 
     def facts(self, rows: list[tuple[str, str]]) -> None:
         """Name and value, one a line."""
@@ -44,7 +44,7 @@ class Show:
         table.add_column(overflow="fold")
         for name, value in rows:
             table.add_row(name, Text(value))
-        self._console.print(Padding(table, (0, 0, 0, 6)))
+        self._console.print(Padding(table, (0, 0, 0, 6), expand=False))
 
     def command(self, text: str) -> None:
         """A line to copy: never wrapped, so that it can be."""
