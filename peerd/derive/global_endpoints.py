@@ -159,13 +159,12 @@ class GlobalEndpoints:
     def _services(self, ctx: Context, found: Import) -> tuple[ServicePorts, ...]:
         """The names served here that lead to an import, by resource name."""
         service, names = found.service, self._names
-        # Not `all_wire`: a ServiceEntry of the user may have the name, and gets no endpoints of ours.
-        served = [ctx.get(names.wire, f"{service.namespace}/{service.global_host}")]
+        # A user's ServiceEntry may have the global name: it gets no endpoints of ours.
+        served = [ctx.get(names.ports, f"{service.namespace}/{service.global_host}")]
         if names.takes_over(ctx, found):
-            served.append(ctx.get(names.all_wire, f"{service.namespace}/{service.local_host}"))
-        entries = [
-            ServicePorts(to.resource_name, ports_of(found, to.ports)) for to in served if to is not None
-        ]
+            key = f"{service.namespace}/{service.local_host}"
+            served.append(ctx.get(names.local_ports, key) or ctx.get(names.ports, key))
+        entries = [ServicePorts(to.service, ports_of(found, to.ports)) for to in served if to is not None]
         return tuple(sorted(entries, key=lambda entry: entry.service))
 
     def _remote(self, ctx: Context, _key: tuple[str, str], found: Import) -> dict[str, Workload]:

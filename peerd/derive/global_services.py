@@ -116,6 +116,9 @@ class GlobalServices:
         self.wire = engine.derive("global services", self.names, self._service)
         self.local_wire = engine.derive("local services", hostnames.table, self._local)
         self.all_wire = engine.union("wire services", self.local_wire, self.wire)
+        # Thousands of remote endpoints look at ports, which stay when identities change.
+        self.ports = engine.derive("ports of global services", self.wire, _ports)
+        self.local_ports = engine.derive("ports of local services", self.local_wire, _ports)
         self._members = engine.derive_many("global names of services", self.scoped, self._membership)
         # Under the host alone.
         self.wanted = engine.derive_many("global hosts that want addresses", self.names, self._wanted)
@@ -328,6 +331,10 @@ class GlobalServices:
         if not added:
             return services
         return tuple(sorted((*services, *added), key=lambda entry: entry.service))
+
+
+def _ports(_ctx: Context, key: str, service: WireService) -> ServicePorts:
+    return ServicePorts(key, service.ports)
 
 
 def _federated_ports(service: Service, info: ServiceInfo) -> tuple[FederatedPort, ...]:
