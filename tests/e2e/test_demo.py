@@ -26,7 +26,7 @@ def test_every_step_happens():
         "spiffe://cluster.local/ns/books/sa/reviews",
         "east's ztunnel was told: capacity 2",
         "west drained and ended",
-        "east names it: istio-system/istio-remote-peer-west connecting since",
+        "east names it: istio-system/istio-remote-peer-west is disconnected since",
         "east keeps serving: a new ztunnel is told the same",
         "the resync moved nothing",
         "every step happened",

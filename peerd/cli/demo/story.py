@@ -214,7 +214,7 @@ class Story:
             raise DemoError(f"west: peerd serve ended with code {code} on SIGTERM, not 0")
         self._show.done("west drained and ended", time.monotonic() - started)
         peer = await self._peer("east", "west", lambda peer: not peer["connected"], "disconnected")
-        self._show.done(f"east names it: {peer['gateway']} {peer['state']} since {peer['since']}")
+        self._show.done(f"east names it: {peer['gateway']} is disconnected since {peer['since']}")
         if peer["reason"]:
             self._show.facts([("reason", str(peer["reason"]))])
         fresh = await self._client("east")
