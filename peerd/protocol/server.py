@@ -129,20 +129,23 @@ class DeltaServer:
         if self._writing is not None:
             return None
         self.wake_at = None
-        again = True
-        while again:
-            again = False
+        revision = self._source.revision
+        moved = True
+        while moved:
+            moved = False
             for subscription in self._ordered:
+                if subscription.at_rest(revision):
+                    continue
                 first = subscription.state is State.DUE
-                settled = subscription.settled()
+                base = subscription.cursor
                 if not subscription.queue:
-                    subscription.base = subscription.cursor
+                    subscription.base = base
                     subscription.queue.extend(self._owed(subscription, now))
                 if subscription.queue:
                     return self._send(subscription, first=first, now=now)
                 # A cursor that moved without a word may let another type's removals go.
-                again = again or subscription.settled() != settled
-        return self._next_stranger(now)
+                moved = moved or subscription.cursor != base
+        return self._next_stranger(now) if self._strangers else None
 
     def writing(self, now: float) -> None:
         """The last response waited for its turn and is written only now."""

@@ -4,8 +4,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from enum import Enum
 
-import msgspec
-
 from peerd.limits import REJECTIONS_PER_STREAM, hit
 from peerd.model.frame import Frame
 from peerd.model.record import Record
@@ -51,16 +49,19 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
 }
 
 
-class Outstanding(Record, frozen=True):
+class Outstanding:
     """A response that was not answered.
 
     `base` is where the client was before it, `written` None while it is being written, `again` the names it
     holds whatever the client said of them before.
     """
 
-    base: int
-    written: float | None
-    again: tuple[str, ...] = ()
+    __slots__ = ("again", "base", "written")
+
+    def __init__(self, base: int, again: tuple[str, ...]) -> None:
+        self.base = base
+        self.written: float | None = None
+        self.again = again
 
 
 class Rejection(Record, frozen=True):
@@ -93,6 +94,7 @@ class Subscription:
         self.rules = rules
         self.source = source
         self.asked_at = now
+        self._lags = bool(rules.removals_after)
         self.state = State.NEW
         self.wildcard = False
         self.base = 0  # where the client was before the answer that `queue` is of
@@ -136,10 +138,15 @@ class Subscription:
         except KeyError:
             raise UnexpectedRequestError(f"{self.type_url}: {event.value} while {self.state.value}") from None
 
-    @property
-    def idle(self) -> bool:
-        """Nothing is outstanding and nothing is being sent."""
-        return not self.outstanding and not self.queue
+    def at_rest(self, revision: int) -> bool:
+        """Nothing can be owed before something happens: what most streams are most of the time."""
+        return (
+            self.cursor == revision
+            and self.state is State.LIVE
+            and not (self.queue or self.keys or self.dirty or self.puts or self.removals)
+            and (self.removed == revision or not self._lags)
+            and not self.late
+        )
 
     def settled(self) -> int:
         """Up to which revision the client took everything it was sent."""
@@ -158,15 +165,16 @@ class Subscription:
     def sending(self, frame: Frame) -> None:
         """*frame* is handed to the transport."""
         self._sent = frame.nonce
-        self.outstanding[frame.nonce] = Outstanding(self.base, None, self._again)
+        self.outstanding[frame.nonce] = Outstanding(self.base, self._again)
         if not self.queue:
             self._again = ()
 
     def written(self, nonce: str, now: float) -> None:
         """The transport took all of it. Its answer may have come first."""
         self._sent_at = now
-        if nonce in self.outstanding:
-            self.outstanding[nonce] = msgspec.structs.replace(self.outstanding[nonce], written=now)
+        outstanding = self.outstanding.get(nonce)
+        if outstanding is not None:
+            outstanding.written = now
 
     def acknowledge(self, nonce: str, now: float) -> bool:
         """The client took *nonce*, and with it those before; False where the nonce is stale."""

@@ -204,11 +204,13 @@ class AdsService:
 
     def judge(self, caller: Caller, connection: Connection, request: DeltaRequest) -> None:
         """Look at a request before the machine does; raises StreamClosed where it is refused."""
-        if not connection.node.id:
-            check_node(request.node, caller)
-            if request.node is not None:
-                connection.node = request.node
-        self._judge_type(caller, request.type_url)
+        if request.type_url not in connection.asked:
+            if not connection.node.id:
+                check_node(request.node, caller)
+                if request.node is not None:
+                    connection.node = request.node
+            self._judge_type(caller, request.type_url)
+            connection.asked += (request.type_url,)
         if request.error is not None:
             self._registry.rejects[request.type_url] += 1
             log.warning(

@@ -29,7 +29,7 @@ class TypeView(Record, frozen=True):
 class Connection:
     """One open stream. `views` tells the state of its types at the moment it is asked."""
 
-    __slots__ = ("caller", "connected_at", "id", "node", "remote", "views")
+    __slots__ = ("asked", "caller", "connected_at", "id", "node", "remote", "views")
 
     def __init__(
         self,
@@ -44,6 +44,7 @@ class Connection:
         self.remote = remote
         self.connected_at = connected_at
         self.node = Node()
+        self.asked: tuple[str, ...] = ()  # types it was found to be allowed
         self.views = views
 
     @property
