@@ -32,6 +32,7 @@ PODS, NODES = 50_000, 1_000
 PODS_OF_A_SERVICE = 50
 SMALL = 1_000
 CHANGES = 2_000
+GATEWAY_TURNS = 5
 SEED = 20_261_121
 
 
@@ -195,18 +196,23 @@ class _Clock:
         return time.monotonic()
 
 
-async def longest_hold(work: Coroutine[Any, Any, None]) -> tuple[float, list[float]]:
-    """Run *work* beside a task that only wants its turn: the longest it waited, and all its waits, in ms."""
+async def holds_of(work: Coroutine[Any, Any, None]) -> tuple[list[float], list[float]]:
+    """Run *work* beside a task that only wants its turn: how long it waited each time, in ms.
+
+    By the clock, and in CPU time of this thread: the difference is other processes' doing.
+    """
     waits: list[float] = []
+    burnt: list[float] = []
     task = asyncio.ensure_future(work)
-    last = time.perf_counter()
+    last, last_cpu = time.perf_counter(), time.thread_time()
     while not task.done():
         await asyncio.sleep(0)
-        now = time.perf_counter()
+        now, cpu = time.perf_counter(), time.thread_time()
         waits.append((now - last) * 1000)
-        last = now
+        burnt.append((cpu - last_cpu) * 1000)
+        last, last_cpu = now, cpu
     await task
-    return max(waits), waits
+    return waits, burnt
 
 
 def resident() -> float:
@@ -244,9 +250,9 @@ async def measure(pods: int) -> dict[str, Any]:
             text += raw
     stage = Stage()
     gc.collect()
-    started = time.perf_counter()
+    started, started_cpu = time.perf_counter(), time.process_time()
     await stage.run([put(kind, bytes(text[start:end])) for kind, start, end in parts])
-    total = time.perf_counter() - started
+    total, total_cpu = time.perf_counter() - started, time.process_time() - started_cpu
     stage.store.close_window()
     del text, parts
     gc.collect()
@@ -256,17 +262,26 @@ async def measure(pods: int) -> dict[str, Any]:
     picks = [chance.randrange(pods) for _ in range(CHANGES // 2)]
     changes = [one_change(stage, pod(number, ready=ready)) for number in picks for ready in (False, True)]
     per_change = (stage.world.transformations - ran) / len(changes)
-    held, waits = await longest_hold(stage.run([put(GATEWAY, REMOTE_GATEWAY)]))
-    stage.store.close_window()
+    holds: list[float] = []
+    burnt: list[float] = []
+    for turn in range(GATEWAY_TURNS):
+        # Adding it, and every other time taking it away again: each touches every workload.
+        found = put(GATEWAY, REMOTE_GATEWAY)
+        change = found if turn % 2 == 0 else ObjectChange(GATEWAY.name, found.key, None)
+        waits, cpu = await holds_of(stage.run([change]))
+        stage.store.close_window()
+        holds.append(max(waits))
+        burnt.append(max(cpu))
     collection = stage.store.collection(ADDRESS)
     sample = collection.get(f"Kubernetes//Pod/ns-0/{json.loads(pod(0))['metadata']['name']}")
     return {
         "seconds": total,
+        "cpu": total_cpu,
         "memory": memory,
         "changes": changes,
         "per_change": per_change,
-        "held": held,
-        "waits": waits,
+        "holds": holds,
+        "burnt": burnt,
         "gateway_reached": sample is not None and b"\xc0\x00\x02\x01" in sample.frame,
         "reference": reference_seconds(pods),
     }
@@ -298,6 +313,7 @@ def main() -> int:
     figures = Figures("derive", SEED)
     large, small = _in_own_process(PODS), _in_own_process(SMALL)
     figures.figure("derive_encode_50000", large["seconds"], "s", at_most=4.0)
+    figures.figure("derive_encode_50000_cpu", large["cpu"], "s")
     figures.figure("protobuf_encode_50000", large["reference"], "s")
     figures.figure("memory_50000", large["memory"], "MiB", at_most=350.0)
     figures.quantile("one_change_p50", large["changes"], 0.5, "us", at_most=200.0)
@@ -307,7 +323,9 @@ def main() -> int:
     figures.figure("transformations_more_than_at_1000", more, "runs", at_most=0.0)
     ratio = quantile(large["changes"], 0.5) / quantile(small["changes"], 0.5)
     figures.figure("one_change_ratio_to_1000", ratio, "x", at_most=2.0)
-    figures.figure("gateway_longest_hold", large["held"], "ms", at_most=20.0, samples=large["waits"])
+    # The median of five: other processes of the machine hold the loop as well.
+    figures.quantile("gateway_longest_hold", large["holds"], 0.5, "ms", at_most=20.0)
+    figures.quantile("gateway_longest_hold_cpu", large["burnt"], 0.5, "ms")
     figures.figure("gateway_reached", float(large["gateway_reached"]), "yes", at_least=1.0)
     return figures.finish()
 
