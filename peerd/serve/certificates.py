@@ -25,9 +25,10 @@ log = structlog.get_logger(__name__)
 AUTHENTICATION_REFUSAL = "request authenticate failure"
 IMPERSONATION_REFUSAL = "request impersonation authentication failure"
 
-# So many requests are verified and signed side by side. Enough to keep the signing thread busy; with more, a
-# thousand ztunnels that ask at once would have the event loop verify a thousand tokens before its next push.
-_TURNS = 4
+# So many requests are answered side by side: one is signed while the next is verified. More would sign no
+# faster, and a thousand ztunnels that ask at once would have the event loop verify a thousand tokens before
+# its next push.
+_TURNS = 2
 
 _STATUS = {
     SigningFault.REQUEST: StatusCode.INVALID_ARGUMENT,
