@@ -7,8 +7,17 @@ import msgspec
 from hypothesis import strategies as st
 
 from peerd.derive.world import Commit, World
-from peerd.model.changes import AllocationChange, Change, ObjectChange
-from peerd.model.federation import Allocation
+from peerd.model.address import Locality
+from peerd.model.changes import AllocationChange, Change, ImportChange, ObjectChange, PeerChange
+from peerd.model.federation import (
+    Allocation,
+    Capacity,
+    FederatedPort,
+    FederatedService,
+    Freshness,
+    PeerInfo,
+    PeerView,
+)
 from peerd.model.kube.kinds import KINDS_BY_NAME
 from peerd.model.kube.meta import KubeObject, ObjectKey
 from peerd.model.mesh import Settings
@@ -37,6 +46,9 @@ maybe_labels = st.sampled_from(
         {"gateway.networking.k8s.io/gateway-name": "n1"},
         {"istio.io/rev": "other"},
         {"team": "x"},
+        {"solo.io/service-scope": "global"},
+        {"solo.io/service-scope": "global-only"},
+        {"istio.io/global": "true"},
     ]
 )
 ports = st.sampled_from(
@@ -318,8 +330,45 @@ allocations: st.SearchStrategy[Change] = st.builds(
     st.just("h.example.org"),
     st.one_of(st.none(), st.just(Allocation(b"\xf0\xf0\0\x01", b""))),
 )
+_PEERS = st.sampled_from([ObjectKey(ROOT, "n1"), ObjectKey(ROOT, "n2")])
+
+
+def _federated(space: str, name: str, healthy: int, ports: bool, takeover: bool) -> FederatedService:
+    return FederatedService(
+        name=name,
+        namespace=space,
+        global_host=f"{name}.{space}.mesh.internal",
+        local_host=f"{name}.{space}.svc.cluster.local",
+        takeover=takeover,
+        ports=(FederatedPort(80, "http"),) if ports else (),
+        identities=(f"spiffe://cluster.local/ns/{space}/sa/{name}",),
+        capacity=(Capacity("net2", Locality("r", "z1"), healthy),) if healthy else (),
+        created="2026-01-01T00:00:00Z",
+    )
+
+
+def _import(peer: ObjectKey, service: FederatedService, gone: bool) -> Change:
+    return ImportChange(peer, service.resource_name, None if gone else service)
+
+
+imports: st.SearchStrategy[Change] = st.builds(
+    _import,
+    _PEERS,
+    st.builds(_federated, spaces, names, st.integers(0, 3), st.booleans(), st.booleans()),
+    st.sampled_from([False, False, False, True]),
+)
+_INFO = PeerInfo("west", "net2", "cluster.local", "lineage")
+views: st.SearchStrategy[Change] = st.builds(
+    lambda peer, info, freshness, gone: PeerChange(peer, None if gone else PeerView(peer, info, freshness)),
+    _PEERS,
+    st.sampled_from([None, _INFO]),
+    st.sampled_from(list(Freshness)),
+    st.sampled_from([False, False, True]),
+)
 # Puts are drawn more often, or nothing would ever be there.
-events: st.SearchStrategy[Change] = st.one_of(puts, puts, puts, allocations, _KINDS.flatmap(_delete))
+events: st.SearchStrategy[Change] = st.one_of(
+    puts, puts, puts, allocations, imports, imports, views, _KINDS.flatmap(_delete)
+)
 histories = st.lists(st.lists(events, min_size=4, max_size=16), min_size=1, max_size=5)
 worlds: st.SearchStrategy[list[Change]] = st.one_of(
     st.lists(puts, max_size=3), st.lists(puts, min_size=15, max_size=50)
@@ -335,12 +384,16 @@ class Inputs:
     def note(self, changes: Iterable[Change]) -> None:
         """Take a batch in."""
         for found in changes:
-            if isinstance(found, ObjectChange):
-                name: tuple[str, object] = (found.kind, found.key)
-                gone = found.object is None
-            else:
-                assert isinstance(found, AllocationChange)
-                name, gone = ("allocation", found.host), found.allocation is None
+            name: tuple[str, object]
+            match found:
+                case ObjectChange(kind, key, record):
+                    name, gone = (kind, key), record is None
+                case ImportChange(peer, host, service):
+                    name, gone = ("import", (peer, host)), service is None
+                case PeerChange(peer, view):
+                    name, gone = ("view", peer), view is None
+                case AllocationChange(host, allocation):
+                    name, gone = ("allocation", host), allocation is None
             self._held.pop(name, None)
             if not gone:
                 self._held[name] = found
@@ -351,13 +404,19 @@ class Inputs:
 
     def deletes(self) -> list[Change]:
         """A batch that deletes all of it."""
-        return [
-            ObjectChange(found.kind, found.key, None)
-            if isinstance(found, ObjectChange)
-            else AllocationChange(found.host, None)
-            for found in self._held.values()
-            if isinstance(found, ObjectChange | AllocationChange)
-        ]
+        return [_gone(found) for found in self._held.values()]
+
+
+def _gone(found: Change) -> Change:
+    match found:
+        case ObjectChange(kind, key, _):
+            return ObjectChange(kind, key, None)
+        case ImportChange(peer, host, _):
+            return ImportChange(peer, host, None)
+        case PeerChange(peer, _):
+            return PeerChange(peer, None)
+        case AllocationChange(host, _):
+            return AllocationChange(host, None)
 
 
 PARTS = ("addresses", "policies", "exports", "peers", "wanted_hosts", "diagnostics")
