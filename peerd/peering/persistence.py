@@ -1,4 +1,4 @@
-"""Imports on disk (decision D22): a table in the state directory, written at most 5 s late, heartbeats 60 s.
+"""Imports on disk (decision D22): a table in the state directory, written at most 5 s late.
 
 What is written is what came, the resources' own bytes, so that a later version reads what it understands of
 them and asks for the rest again.
@@ -18,7 +18,7 @@ from peerd.state.table import Table
 log = structlog.get_logger(__name__)
 
 LAG = 5.0
-_HEARTBEAT_EVERY = 60.0
+_HEARTBEAT_EVERY = 10.0
 _HEARTBEAT = "heartbeat"
 _RESOURCE = "resource"
 
@@ -66,7 +66,7 @@ class ImportJournal(Keeper):
         self._dirty.set()
 
     def heartbeat(self, peer: ObjectKey, at: float) -> None:
-        """`Keeper.heartbeat`: noted once a minute, for expiry is a matter of hours."""
+        """`Keeper.heartbeat`: each one of the protocol's, or a quick restart would make every peer stale."""
         if 0 <= at - self._heartbeats.get(peer, 0.0) < _HEARTBEAT_EVERY:
             return
         self._heartbeats[peer] = at

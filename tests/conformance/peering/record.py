@@ -1,0 +1,61 @@
+"""Record the transcripts of the peering protocol: `python -m tests.conformance.peering.record`.
+
+Run once per protocol version, and commit what it writes; the replay test keeps all of them for ever. The
+dialling side is the client written from the specification.
+"""
+
+import asyncio
+import base64
+import json
+from pathlib import Path
+
+from tests.conformance.peering import spec_client as spec
+from tests.support.mesh_certs import Authority
+from tests.support.peering import PeeringCluster, service
+
+HERE = Path(__file__).parent / "transcripts" / "1"
+
+
+async def record() -> dict[str, list[tuple[str, bytes]]]:
+    """What is said in a first sync with updates, a resume of the same, a resume after changes."""
+    root = Authority("root")
+    west = PeeringCluster("west", Authority("west", root))
+    await west.start(service("reviews", 3), service("ratings"), service("details", 2))
+    client = spec.SpecClient("east", "one")
+    material = Authority("east", root).leaf()
+    host, _, port = west.address.rpartition(":")
+    found: dict[str, list[tuple[str, bytes]]] = {}
+
+    async def stream(name: str) -> spec.Connection:
+        connection = await spec.Connection.open(
+            host, int(port), material.certificate_chain, material.private_key, material.roots
+        )
+        client.transcript = found[name] = []
+        client.start(connection)
+        await client.sync()
+        return connection
+
+    connection = await stream("first")
+    west.service.commit([("shop/reviews", service("reviews", 9)), ("shop/ratings", None)])
+    await client.step()
+    west.service.commit([("shop/details", service("details", 5))])
+    await client.step(refuse={"shop/details": "not today"})
+    await connection.close()
+    west.service.commit([("shop/details", service("details", 2))])
+    await (await stream("resume")).close()
+    west.service.commit([("shop/details", None), ("shop/new", service("new"))])
+    await (await stream("difference")).close()
+    await west.stop()
+    return found
+
+
+def main() -> None:
+    """Write one file per stream."""
+    HERE.mkdir(parents=True, exist_ok=True)
+    for name, messages in asyncio.run(record()).items():
+        lines = [{"from": end, "bytes": base64.b64encode(message).decode()} for end, message in messages]
+        (HERE / f"{name}.json").write_text(json.dumps(lines, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
