@@ -134,10 +134,11 @@ class DeltaServer:
         while moved:
             moved = False
             for subscription in self._ordered:
-                if subscription.at_rest(revision):
+                base = subscription.cursor
+                if subscription.passes(revision):
+                    moved = moved or base != revision
                     continue
                 first = subscription.state is State.DUE
-                base = subscription.cursor
                 if not subscription.queue:
                     subscription.base = base
                     subscription.queue.extend(self._owed(subscription, now))
@@ -377,7 +378,8 @@ class DeltaServer:
     def _removals_until(self, subscription: Subscription, now: float) -> int:
         """Up to which revision removals that go by themselves may go; -1 for none (decision D8)."""
         rules, revision = subscription.rules, subscription.source.revision
-        if not rules.removals_after or (subscription.removed == revision and not subscription.late):
+        due = subscription.late or subscription.source.log.newest_removal > subscription.removed
+        if not rules.removals_after or not due:
             return -1
         cause = self._subscriptions.get(rules.removals_after)
         if cause is None:

@@ -38,6 +38,21 @@ class Horizon(Protocol):
         """A cursor before this revision cannot be served."""
         ...
 
+    @property
+    def removal_horizon(self) -> int:
+        """The same where only removals matter."""
+        ...
+
+    @property
+    def newest(self) -> int:
+        """The last revision that changed the type."""
+        ...
+
+    @property
+    def newest_removal(self) -> int:
+        """The last revision that removed something of the type."""
+        ...
+
 
 class TypeSource(Protocol):
     """The published resources of one type."""

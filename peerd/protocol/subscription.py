@@ -138,15 +138,22 @@ class Subscription:
         except KeyError:
             raise UnexpectedRequestError(f"{self.type_url}: {event.value} while {self.state.value}") from None
 
-    def at_rest(self, revision: int) -> bool:
-        """Nothing can be owed before something happens: what most streams are most of the time."""
-        return (
-            self.cursor == revision
-            and self.state is State.LIVE
-            and not (self.queue or self.keys or self.dirty or self.puts or self.removals)
-            and (self.removed == revision or not self._lags)
-            and not self.late
-        )
+    def passes(self, revision: int) -> bool:
+        """Whether nothing is owed up to *revision*, as is most often so; moves the cursor there."""
+        log = self.source.log
+        if (
+            self.state is not State.LIVE
+            or log.newest > self.cursor
+            or (self._lags and (self.late or log.newest_removal > self.removed))
+            or self.queue
+            or self.keys
+            or self.dirty
+            or self.puts
+            or self.removals
+        ):
+            return False
+        self.cursor = revision
+        return True
 
     def settled(self) -> int:
         """Up to which revision the client took everything it was sent."""

@@ -82,8 +82,8 @@ def late_removals(subscription: Subscription, until: int) -> tuple[Frame, ...]:
     """Removals up to *until*, the revision whose cause the client took."""
     if until < subscription.removed or (until == subscription.removed and not subscription.late):
         return ()
-    check_horizon(subscription, subscription.removed)
     source = subscription.source
+    _check(subscription, subscription.removed, source.log.removal_horizon)
     since, subscription.removed = subscription.removed, until
     late = tuple(name for name in subscription.late if source.get(name) is None)
     subscription.late = ()
@@ -94,7 +94,10 @@ def late_removals(subscription: Subscription, until: int) -> tuple[Frame, ...]:
 
 def check_horizon(subscription: Subscription, cursor: int) -> None:
     """Raises BehindError where the change log does not reach back to *cursor*."""
-    horizon = subscription.source.log.horizon
+    _check(subscription, cursor, subscription.source.log.horizon)
+
+
+def _check(subscription: Subscription, cursor: int, horizon: int) -> None:
     if cursor < horizon:
         raise BehindError(
             f"{subscription.type_url}: revision {cursor} is past the change log's horizon {horizon};"

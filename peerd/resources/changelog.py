@@ -40,6 +40,9 @@ class ChangeLog:
         self._revisions: deque[int] = deque()
         self._names = 0
         self.horizon = 0
+        self.removal_horizon = 0  # the same for removals: the last dropped tick that had some
+        self.newest = 0
+        self.newest_removal = 0
         # When each absent name was last removed; a name leaves with the tick that removed it.
         self._removed_at: dict[str, int] = {}
 
@@ -48,6 +51,9 @@ class ChangeLog:
         self._ticks.append(tick)
         self._revisions.append(tick.revision)
         self._names += tick.size
+        self.newest = tick.revision
+        if tick.removed:
+            self.newest_removal = tick.revision
         for name in tick.created:
             self._removed_at.pop(name, None)
         for name in tick.removed:
@@ -96,9 +102,9 @@ class ChangeLog:
         (decision D8) was given them.
 
         Raises:
-            BehindHorizonError: *since* is before the horizon.
+            BehindHorizonError: *since* is before the horizon of removals.
         """
-        if since < self.horizon:
+        if since < self.removal_horizon:
             raise BehindHorizonError
         names: dict[str, None] = {}
         for index in range(bisect_right(self._revisions, since), len(self._ticks)):
@@ -113,6 +119,8 @@ class ChangeLog:
         self._revisions.popleft()
         self._names -= tick.size
         self.horizon = tick.revision
+        if tick.removed:
+            self.removal_horizon = tick.revision
         for name in tick.removed:
             if self._removed_at.get(name) == tick.revision:
                 del self._removed_at[name]

@@ -206,7 +206,8 @@ class GrpcServerStream:
         except _FAILURES as error:
             raise StreamClosed(StatusCode.UNAVAILABLE, f"the stream ended: {error}") from None
         if message is not grpc.aio.EOF:
-            return message
+            received: bytes = message
+            return received
         # A cancelled stream reads as one that was half-closed; that it was cancelled comes a moment later,
         # by way of grpc's own thread. `run` then cancels whoever waits here.
         try:
