@@ -8,7 +8,14 @@ from collections.abc import Mapping
 from peerd.transport.address import join_address, split_address
 from peerd.transport.base import Handler, PeerCertificate, StatusCode, StreamClosed
 from peerd.transport.http2_connection import Http2Connection, Http2Options, Http2Stream
-from peerd.transport.tls import TlsError, TlsSource, client_context, peer_certificate, server_context
+from peerd.transport.tls import (
+    TlsError,
+    TlsMaterial,
+    TlsSource,
+    client_context,
+    peer_certificate,
+    server_context,
+)
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +157,7 @@ class Http2Channel:
     async def _connect(self) -> Http2Connection:
         target = join_address(self._host, self._port)
         try:
-            context = client_context(self._tls.current()) if self._tls is not None else None
+            context = _client_context(self._tls.current()) if self._tls is not None else None
             async with asyncio.timeout(self._timeout):
                 _, connection = await asyncio.get_running_loop().create_connection(
                     self._protocol,
@@ -181,6 +188,20 @@ class Http2Channel:
             made=_nothing,
             lost=_nothing,  # the next `open` sees it
         )
+
+
+_contexts: list[tuple[TlsMaterial, ssl.SSLContext]] = []
+
+
+def _client_context(material: TlsMaterial) -> ssl.SSLContext:
+    """The context of *material*, made once: a thousand peers dialled share one, 100 KiB each otherwise."""
+    for known, context in _contexts:
+        if known is material:
+            return context
+    context = client_context(material)
+    _contexts.insert(0, (material, context))
+    del _contexts[2:]
+    return context
 
 
 async def _closed(connection: Http2Connection) -> None:
