@@ -61,6 +61,7 @@ _RETAIN_LOOK = 5.0  # seconds between two looks whether every peer has spoken
 
 _VIEWS: Mapping[str, Callable[[Snapshot], object]] = {
     "": debug.overview,
+    "overview": debug.overview,
     "peers": debug.peers,
     "syncz": debug.syncz,
     "connections": debug.connections,
@@ -343,6 +344,11 @@ class Peerd:
     def _view(self, view: Callable[[Snapshot], object]) -> object:
         return view(self.snapshot())
 
+    async def _config_dump(self) -> object:
+        from peerd.observe.config_dump import config_dump  # rarely asked for
+
+        return await config_dump(self.store)
+
     def _render_metrics(self) -> bytes:
         if self._metrics is None:
             from peerd.observe.metrics import Metrics  # the library costs a tenth of the time to ready
@@ -357,7 +363,8 @@ class Peerd:
             port,
             ready=lambda: self._not_ready,
             metrics=self._render_metrics,
-            views={name: partial(self._view, view) for name, view in _VIEWS.items() if name},
+            views={name: partial(self._view, view) for name, view in _VIEWS.items() if name}
+            | {"config_dump": self._config_dump},
             authorise=DebugAccess(self._authenticate, self._authorisation),
         )
         try:

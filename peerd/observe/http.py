@@ -6,6 +6,7 @@ one answer per connection, everything bounded.
 
 import asyncio
 import contextlib
+import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import NamedTuple
@@ -29,7 +30,7 @@ Ready = Callable[[], str]
 Authorise = Callable[[Mapping[str, str], str], Awaitable[str]]
 """Called with request headers (lower case) and the caller's address; why it is refused, or empty."""
 Views = Mapping[str, Callable[[], object]]
-"""Debug views by name: what `/debug/<name>` gives, as values that msgspec can put into JSON."""
+"""Debug views by name: what `/debug/<name>` gives, or an awaitable of it, as msgspec can put into JSON."""
 
 
 def text(status: HTTPStatus, message: str) -> Answer:
@@ -132,7 +133,7 @@ class HttpServer:
         first, _, rest = urlsplit(target).path.strip("/").partition("/")
         if first == "debug":
             refused = await self._authorise(headers, address)
-            return text(HTTPStatus.UNAUTHORIZED, refused) if refused else self._view(rest)
+            return text(HTTPStatus.UNAUTHORIZED, refused) if refused else await self._view(rest)
         return self._open("/".join(filter(None, (first, rest))))
 
     def _open(self, path: str) -> Answer:
@@ -146,13 +147,14 @@ class HttpServer:
             return text(HTTPStatus.OK, __version__)
         return text(HTTPStatus.NOT_FOUND, "not found; there are /ready, /metrics, /version and /debug")
 
-    def _view(self, name: str) -> Answer:
+    async def _view(self, name: str) -> Answer:
         if not name:
             return _json(sorted(self._views))
         view = self._views.get(name)
         if view is None:
             return text(HTTPStatus.NOT_FOUND, f"no such view; there are {', '.join(sorted(self._views))}")
-        return _json(view())
+        value = view()
+        return _json(await value if inspect.isawaitable(value) else value)
 
 
 def _json(value: object) -> Answer:

@@ -251,6 +251,25 @@ async def test_debug_is_refused_without_a_token(cluster):
     assert status == 401
     status, _ = await cluster._get("/debug/peers", "nonsense")
     assert status == 401
+    status, _ = await cluster._get("/debug/peers", cluster.token())
+    assert status == 401  # a ztunnel may have its own configuration, not look at everything
+
+
+async def test_every_debug_view_answers_an_operator(cluster, ztunnel):
+    """The views that docs/operations.md names."""
+    await cluster.start()
+    await cluster.until_ready(20)
+    await ztunnel.connect(10)
+    assert await cluster.debug("") == sorted(
+        ["peers", "syncz", "connections", "diagnostics", "overview", "config_dump"]
+    )
+    assert (await cluster.debug("overview"))["ready"] is True
+    (workload,) = (await cluster.debug("config_dump"))["workloads"]
+    assert workload["addresses"] == ["10.0.0.1"]
+    (stream,) = await cluster.debug("syncz")
+    assert stream["proxy"] == "ztunnel-1.istio-system"
+    assert {each["status"] for each in stream["resources"].values()} == {"SYNCED"}
+    assert (await cluster.debug("connections"))["totalClients"] == 1
 
 
 async def test_the_log_is_json_from_start_to_end(cluster):
