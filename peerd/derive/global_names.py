@@ -125,10 +125,11 @@ def _number(port: FederatedPort) -> int:
     return port.number
 
 
-def target_port(number: int, local: ServiceInfo | None) -> int:
-    """Where a port leads as far as this cluster knows: a local Service's target, else the number itself."""
+def target_port(port: FederatedPort, local: ServiceInfo | None) -> int:
+    """Where a port leads: a local Service's target, else the exporter's, else the number itself."""
     ports = () if local is None else local.service.ports
-    return next((port.target_port for port in ports if port.service_port == number), number)
+    default = port.target or port.number
+    return next((found.target_port for found in ports if found.service_port == port.number), default)
 
 
 def global_service(
@@ -154,9 +155,7 @@ def global_service(
         namespace=name.namespace,
         hostname=name.host,
         addresses=addresses,
-        ports=tuple(
-            Port(port.number, target_port(port.number, local), port.app_protocol) for port in name.ports
-        ),
+        ports=tuple(Port(port.number, target_port(port, local), port.app_protocol) for port in name.ports),
         subject_alt_names=name.identities,
         waypoint=None if behind is None else behind.waypoint,
         load_balancing=balancing,

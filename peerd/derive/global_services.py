@@ -28,7 +28,7 @@ from peerd.derive.namespaces import NamespaceFacts
 from peerd.derive.problems import keyed, name_of, warning
 from peerd.derive.scope import Reach
 from peerd.derive.segments import Segments
-from peerd.derive.services import SERVICE, ServiceInfo, Services, hostname, valid_port
+from peerd.derive.services import SERVICE, ServiceInfo, Services, hostname
 from peerd.model.address import NamespacedHostname
 from peerd.model.diagnostic import Diagnostic
 from peerd.model.federation import Allocation, FederatedPort, FederatedService, PeerView
@@ -339,12 +339,16 @@ def _ports(_ctx: Context, key: str, service: WireService) -> ServicePorts:
 
 def _federated_ports(service: Service, info: ServiceInfo) -> tuple[FederatedPort, ...]:
     """TCP ports as callers name them, each number once; the mesh carries no UDP."""
-    protocols = {port.service_port: port.app_protocol for port in info.service.ports}
+    served = {port.service_port: port for port in info.service.ports}
     ports: dict[int, FederatedPort] = {}
     for port in service.spec.ports:
-        if valid_port(port.port) and port.protocol in {"", "TCP"} and port.port in protocols:
+        found = served.get(port.port)
+        if found is not None and port.protocol in {"", "TCP"}:
             ports.setdefault(
-                port.port, FederatedPort(port.port, port.name, app_protocol=protocols[port.port])
+                port.port,
+                FederatedPort(
+                    port.port, port.name, app_protocol=found.app_protocol, target=found.target_port
+                ),
             )
     return tuple(ports.values())
 

@@ -36,7 +36,13 @@ def encode_federated_service(service: FederatedService) -> Resource:
             takeover=service.takeover,
             aliases=service.aliases,
             ports=[
-                pb.Port(number=p.number, name=p.name, protocol=p.protocol, app_protocol=p.app_protocol)
+                pb.Port(
+                    number=p.number,
+                    name=p.name,
+                    protocol=p.protocol,
+                    app_protocol=p.app_protocol,
+                    target=p.target,
+                )
                 for p in service.ports
             ],
             identities=service.identities,
@@ -175,6 +181,8 @@ def _port(port: pb.Port) -> FederatedPort:
         name=port.name,
         protocol=port.protocol or "TCP",
         app_protocol=AppProtocol(port.app_protocol) if known else AppProtocol.UNKNOWN,
+        # Nobody depends on it: what is no port counts as not said.
+        target=port.target if port.target < 65_536 else 0,
     )
 
 

@@ -15,12 +15,17 @@ class FederationScope(StrEnum):
 
 
 class FederatedPort(Record, frozen=True):
-    """A port as callers name it; the target port stays the exporter's business."""
+    """A port as callers name it.
+
+    `target` is where the exporter's endpoints listen, 0 where each maps it itself. Requests do not need it
+    (the exporter's own ztunnel looks it up); Services without a local definition show it, as istiod's do.
+    """
 
     number: int
     name: str = ""
     protocol: str = "TCP"
     app_protocol: AppProtocol = AppProtocol.UNKNOWN
+    target: int = 0
 
 
 class Capacity(Record, frozen=True, order=True):

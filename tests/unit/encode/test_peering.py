@@ -31,7 +31,7 @@ FULL = FederatedService(
     scope=FederationScope.SEGMENT,
     takeover=True,
     aliases=("reviews.example",),
-    ports=(FederatedPort(80, "http", "TCP", AppProtocol.HTTP2), FederatedPort(53, "dns", "UDP")),
+    ports=(FederatedPort(80, "http", "TCP", AppProtocol.HTTP2, 8080), FederatedPort(53, "dns", "UDP")),
     identities=("spiffe://td/ns/shop/sa/a", "spiffe://td/ns/shop/sa/b"),
     capacity=(Capacity("n1", Locality("r", "z", "s"), 3), Capacity("n2", Locality(), 1)),
     distribution="PreferClose",
@@ -91,6 +91,13 @@ def test_an_application_protocol_of_a_later_version_counts_as_unknown() -> None:
     message.summary.ports[0].app_protocol = 99
     decoded = decode_federated_service(message.SerializeToString())
     assert decoded.ports[0].app_protocol is AppProtocol.UNKNOWN
+
+
+def test_a_target_that_is_no_port_counts_as_not_said() -> None:
+    """It is for display only: no reason to refuse the service."""
+    message = pb.FederatedService.FromString(decode_frame(encode_federated_service(FULL).frame).payload)
+    message.summary.ports[0].target = 70_000
+    assert decode_federated_service(message.SerializeToString()).ports[0].target == 0
 
 
 @pytest.mark.parametrize(

@@ -24,35 +24,35 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18peering/v1/peering.proto\x12\x10peerd.peering.v1\"l\n\x10\x46\x65\x64\x65ratedService\x12*\n\x07summary\x18\x01 \x01(\x0b\x32\x19.peerd.peering.v1.Summary\x12,\n\x08\x63\x61pacity\x18\x02 \x03(\x0b\x32\x1a.peerd.peering.v1.Capacity\"\x92\x02\n\x07Summary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x13\n\x0bglobal_host\x18\x03 \x01(\t\x12\x12\n\nlocal_host\x18\x04 \x01(\t\x12&\n\x05scope\x18\x05 \x01(\x0e\x32\x17.peerd.peering.v1.Scope\x12\x10\n\x08takeover\x18\x06 \x01(\x08\x12\x0f\n\x07\x61liases\x18\x07 \x03(\t\x12%\n\x05ports\x18\x08 \x03(\x0b\x32\x16.peerd.peering.v1.Port\x12\x12\n\nidentities\x18\t \x03(\t\x12\x14\n\x0c\x64istribution\x18\n \x01(\t\x12\x10\n\x08waypoint\x18\x0b \x01(\t\x12\x0f\n\x07\x63reated\x18\x0c \x01(\t\"L\n\x04Port\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08protocol\x18\x03 \x01(\t\x12\x14\n\x0c\x61pp_protocol\x18\x04 \x01(\r\"9\n\x08Locality\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x0f\n\x07subzone\x18\x03 \x01(\t\"Z\n\x08\x43\x61pacity\x12\x0f\n\x07network\x18\x01 \x01(\t\x12,\n\x08locality\x18\x02 \x01(\x0b\x32\x1a.peerd.peering.v1.Locality\x12\x0f\n\x07healthy\x18\x03 \x01(\r\"\'\n\x07Segment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\"\x96\x02\n\x08PeerInfo\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12\x14\n\x0ctrust_domain\x18\x03 \x01(\t\x12\x0f\n\x07lineage\x18\x04 \x01(\t\x12\x0f\n\x07segment\x18\x05 \x01(\t\x12\x16\n\x0esegment_domain\x18\x06 \x01(\t\x12\x35\n\taddresses\x18\x07 \x03(\x0b\x32\".peerd.peering.v1.DataPlaneAddress\x12\x1f\n\x17gateway_service_account\x18\x08 \x01(\t\x12\x19\n\x11gateway_namespace\x18\t \x01(\t\x12\x14\n\x0c\x63\x61pabilities\x18\n \x03(\t\x12\x0f\n\x07version\x18\x0b \x01(\t\"=\n\x10\x44\x61taPlaneAddress\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\"\x86\x01\n\x04Sync\x12+\n\x05state\x18\x01 \x01(\x0e\x32\x1c.peerd.peering.v1.Sync.State\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"A\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x43OMPLETE\x10\x01\x12\x13\n\x0fVERSIONS_WANTED\x10\x02\"\x1d\n\tHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x04*7\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\n\n\x06GLOBAL\x10\x01\x12\x0b\n\x07SEGMENT\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18peering/v1/peering.proto\x12\x10peerd.peering.v1\"l\n\x10\x46\x65\x64\x65ratedService\x12*\n\x07summary\x18\x01 \x01(\x0b\x32\x19.peerd.peering.v1.Summary\x12,\n\x08\x63\x61pacity\x18\x02 \x03(\x0b\x32\x1a.peerd.peering.v1.Capacity\"\x92\x02\n\x07Summary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x13\n\x0bglobal_host\x18\x03 \x01(\t\x12\x12\n\nlocal_host\x18\x04 \x01(\t\x12&\n\x05scope\x18\x05 \x01(\x0e\x32\x17.peerd.peering.v1.Scope\x12\x10\n\x08takeover\x18\x06 \x01(\x08\x12\x0f\n\x07\x61liases\x18\x07 \x03(\t\x12%\n\x05ports\x18\x08 \x03(\x0b\x32\x16.peerd.peering.v1.Port\x12\x12\n\nidentities\x18\t \x03(\t\x12\x14\n\x0c\x64istribution\x18\n \x01(\t\x12\x10\n\x08waypoint\x18\x0b \x01(\t\x12\x0f\n\x07\x63reated\x18\x0c \x01(\t\"\\\n\x04Port\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08protocol\x18\x03 \x01(\t\x12\x14\n\x0c\x61pp_protocol\x18\x04 \x01(\r\x12\x0e\n\x06target\x18\x05 \x01(\r\"9\n\x08Locality\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x0f\n\x07subzone\x18\x03 \x01(\t\"Z\n\x08\x43\x61pacity\x12\x0f\n\x07network\x18\x01 \x01(\t\x12,\n\x08locality\x18\x02 \x01(\x0b\x32\x1a.peerd.peering.v1.Locality\x12\x0f\n\x07healthy\x18\x03 \x01(\r\"\'\n\x07Segment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\"\x96\x02\n\x08PeerInfo\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12\x14\n\x0ctrust_domain\x18\x03 \x01(\t\x12\x0f\n\x07lineage\x18\x04 \x01(\t\x12\x0f\n\x07segment\x18\x05 \x01(\t\x12\x16\n\x0esegment_domain\x18\x06 \x01(\t\x12\x35\n\taddresses\x18\x07 \x03(\x0b\x32\".peerd.peering.v1.DataPlaneAddress\x12\x1f\n\x17gateway_service_account\x18\x08 \x01(\t\x12\x19\n\x11gateway_namespace\x18\t \x01(\t\x12\x14\n\x0c\x63\x61pabilities\x18\n \x03(\t\x12\x0f\n\x07version\x18\x0b \x01(\t\"=\n\x10\x44\x61taPlaneAddress\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\"\x86\x01\n\x04Sync\x12+\n\x05state\x18\x01 \x01(\x0e\x32\x1c.peerd.peering.v1.Sync.State\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"A\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x43OMPLETE\x10\x01\x12\x13\n\x0fVERSIONS_WANTED\x10\x02\"\x1d\n\tHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x04*7\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\n\n\x06GLOBAL\x10\x01\x12\x0b\n\x07SEGMENT\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'peering.v1.peering_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SCOPE']._serialized_start=1215
-  _globals['_SCOPE']._serialized_end=1270
+  _globals['_SCOPE']._serialized_start=1231
+  _globals['_SCOPE']._serialized_end=1286
   _globals['_FEDERATEDSERVICE']._serialized_start=46
   _globals['_FEDERATEDSERVICE']._serialized_end=154
   _globals['_SUMMARY']._serialized_start=157
   _globals['_SUMMARY']._serialized_end=431
   _globals['_PORT']._serialized_start=433
-  _globals['_PORT']._serialized_end=509
-  _globals['_LOCALITY']._serialized_start=511
-  _globals['_LOCALITY']._serialized_end=568
-  _globals['_CAPACITY']._serialized_start=570
-  _globals['_CAPACITY']._serialized_end=660
-  _globals['_SEGMENT']._serialized_start=662
-  _globals['_SEGMENT']._serialized_end=701
-  _globals['_PEERINFO']._serialized_start=704
-  _globals['_PEERINFO']._serialized_end=982
-  _globals['_DATAPLANEADDRESS']._serialized_start=984
-  _globals['_DATAPLANEADDRESS']._serialized_end=1045
-  _globals['_SYNC']._serialized_start=1048
-  _globals['_SYNC']._serialized_end=1182
-  _globals['_SYNC_STATE']._serialized_start=1117
-  _globals['_SYNC_STATE']._serialized_end=1182
-  _globals['_HEARTBEAT']._serialized_start=1184
-  _globals['_HEARTBEAT']._serialized_end=1213
+  _globals['_PORT']._serialized_end=525
+  _globals['_LOCALITY']._serialized_start=527
+  _globals['_LOCALITY']._serialized_end=584
+  _globals['_CAPACITY']._serialized_start=586
+  _globals['_CAPACITY']._serialized_end=676
+  _globals['_SEGMENT']._serialized_start=678
+  _globals['_SEGMENT']._serialized_end=717
+  _globals['_PEERINFO']._serialized_start=720
+  _globals['_PEERINFO']._serialized_end=998
+  _globals['_DATAPLANEADDRESS']._serialized_start=1000
+  _globals['_DATAPLANEADDRESS']._serialized_end=1061
+  _globals['_SYNC']._serialized_start=1064
+  _globals['_SYNC']._serialized_end=1198
+  _globals['_SYNC_STATE']._serialized_start=1133
+  _globals['_SYNC_STATE']._serialized_end=1198
+  _globals['_HEARTBEAT']._serialized_start=1200
+  _globals['_HEARTBEAT']._serialized_end=1229
 # @@protoc_insertion_point(module_scope)

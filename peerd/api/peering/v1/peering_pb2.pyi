@@ -53,16 +53,18 @@ class Summary(_message.Message):
     def __init__(self, name: _Optional[str] = ..., namespace: _Optional[str] = ..., global_host: _Optional[str] = ..., local_host: _Optional[str] = ..., scope: _Optional[_Union[Scope, str]] = ..., takeover: _Optional[bool] = ..., aliases: _Optional[_Iterable[str]] = ..., ports: _Optional[_Iterable[_Union[Port, _Mapping]]] = ..., identities: _Optional[_Iterable[str]] = ..., distribution: _Optional[str] = ..., waypoint: _Optional[str] = ..., created: _Optional[str] = ...) -> None: ...
 
 class Port(_message.Message):
-    __slots__ = ("number", "name", "protocol", "app_protocol")
+    __slots__ = ("number", "name", "protocol", "app_protocol", "target")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     APP_PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
     number: int
     name: str
     protocol: str
     app_protocol: int
-    def __init__(self, number: _Optional[int] = ..., name: _Optional[str] = ..., protocol: _Optional[str] = ..., app_protocol: _Optional[int] = ...) -> None: ...
+    target: int
+    def __init__(self, number: _Optional[int] = ..., name: _Optional[str] = ..., protocol: _Optional[str] = ..., app_protocol: _Optional[int] = ..., target: _Optional[int] = ...) -> None: ...
 
 class Locality(_message.Message):
     __slots__ = ("region", "zone", "subzone")
