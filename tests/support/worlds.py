@@ -327,8 +327,10 @@ _KINDS = st.sampled_from([*sorted(TREES), "Pod", "Pod", "Pod", "Service", "Servi
 puts: st.SearchStrategy[Change] = _KINDS.flatmap(_put)
 allocations: st.SearchStrategy[Change] = st.builds(
     AllocationChange,
-    st.just("h.example.org"),
-    st.one_of(st.none(), st.just(Allocation(b"\xf0\xf0\0\x01", b""))),
+    st.sampled_from(
+        ["h.example.org", "n1.nsaaa.mesh.internal", "n2.nsbbb.mesh.internal", "n1.nsaaa.svc.cluster.local"]
+    ),
+    st.sampled_from([None, Allocation(b"\xf0\xf0\0\x01", b""), Allocation(b"\xf0\xf0\0\x02", b"")]),
 )
 _PEERS = st.sampled_from([ObjectKey(ROOT, "n1"), ObjectKey(ROOT, "n2")])
 
@@ -357,6 +359,23 @@ imports: st.SearchStrategy[Change] = st.builds(
     st.builds(_federated, spaces, names, st.integers(0, 3), st.booleans(), st.booleans()),
     st.sampled_from([False, False, False, True]),
 )
+# A way into the network that imports are in.
+remotes: st.SearchStrategy[Change] = st.builds(
+    lambda name, address: change(
+        "Gateway",
+        {
+            "metadata": {"namespace": ROOT, "name": name, "labels": {"topology.istio.io/network": "net2"}},
+            "spec": {
+                "gatewayClassName": "istio-remote",
+                "addresses": [{"type": "IPAddress", "value": address}],
+                "listeners": [{"name": "hbone", "port": 15008, "protocol": "HBONE"}],
+            },
+            "status": {"addresses": [{"type": "IPAddress", "value": address}]},
+        },
+    ),
+    names,
+    st.sampled_from(["192.0.2.1", "192.0.2.2"]),
+)
 _INFO = PeerInfo("west", "net2", "cluster.local", "lineage")
 views: st.SearchStrategy[Change] = st.builds(
     lambda peer, info, freshness, gone: PeerChange(peer, None if gone else PeerView(peer, info, freshness)),
@@ -367,7 +386,7 @@ views: st.SearchStrategy[Change] = st.builds(
 )
 # Puts are drawn more often, or nothing would ever be there.
 events: st.SearchStrategy[Change] = st.one_of(
-    puts, puts, puts, allocations, imports, imports, views, _KINDS.flatmap(_delete)
+    puts, puts, puts, allocations, imports, imports, remotes, views, _KINDS.flatmap(_delete)
 )
 histories = st.lists(st.lists(events, min_size=4, max_size=16), min_size=1, max_size=5)
 worlds: st.SearchStrategy[list[Change]] = st.one_of(
