@@ -1,11 +1,8 @@
-"""Services: addresses, families, ports, protocols, load balancing."""
+"""Services: addresses, families, ports, load balancing, selectors."""
 
 import pytest
 
-from peerd.derive.app_protocol import declared, of_service_port
-from peerd.derive.distribution import SAME_NODE, SAME_ZONE, distribution
-from peerd.model.address import AppProtocol, NetworkAddress, Port
-from peerd.model.kube.core import ServicePort
+from peerd.model.address import NetworkAddress, Port
 from peerd.model.service import HealthPolicy, IPFamilies, LoadBalancing, Mode, Scope
 from tests.support.derived import derive, service, workload
 
@@ -19,10 +16,6 @@ SERVICE = """
     metadata: {namespace: shop, name: s}
     spec: {%s}
 """
-
-
-def one(spec: str) -> object:
-    return service(derive(SERVICE % spec), "shop/s.shop.svc.cluster.local")
 
 
 @pytest.mark.parametrize(
@@ -55,60 +48,6 @@ def test_dual_stack_addresses_keep_their_order_on_the_clusters_network() -> None
 def test_external_names_are_not_served() -> None:
     """ztunnel's DNS leaves them to the cluster's."""
     assert derive(SERVICE % "type: ExternalName, externalName: a.example.org").parts["addresses"] == {}
-
-
-@pytest.mark.parametrize(
-    ("port", "expected"),
-    [
-        (ServicePort(80, "http"), AppProtocol.HTTP11),
-        (ServicePort(80, "HTTP-web"), AppProtocol.HTTP11),
-        (ServicePort(80, "http2"), AppProtocol.HTTP2),
-        (ServicePort(80, "grpc-web"), AppProtocol.UNKNOWN),
-        (ServicePort(80, "grpc-x"), AppProtocol.GRPC),
-        (ServicePort(80, "web"), AppProtocol.UNKNOWN),
-        (ServicePort(80, "tcp-x", "UDP"), AppProtocol.UNKNOWN),
-        (ServicePort(80, "tcp-x", "TCP", "http"), AppProtocol.HTTP11),
-        (ServicePort(80, "x", "TCP", "kubernetes.io/ws"), AppProtocol.HTTP11),
-        (ServicePort(80, "x", "TCP", "kubernetes.io/wss"), AppProtocol.TLS),
-        (ServicePort(3306, "db"), AppProtocol.TCP),
-        (ServicePort(3306, "mysql"), AppProtocol.UNKNOWN),
-        (ServicePort(53, "http"), AppProtocol.HTTP11),
-    ],
-)
-def test_the_protocol_is_read_from_app_protocol_or_port_name(
-    port: ServicePort, expected: AppProtocol
-) -> None:
-    """appProtocol wins; a name counts up to its hyphen; four well-known ports are TCP."""
-    assert of_service_port(port) is expected
-
-
-def test_declared_protocols_ignore_case() -> None:
-    """A ServiceEntry's `HTTPS` is TLS on the wire; what Istio does not map is unknown."""
-    assert [declared(p) for p in ("HTTPS", "http", "MONGO", "")] == [
-        AppProtocol.TLS,
-        AppProtocol.HTTP11,
-        AppProtocol.UNKNOWN,
-        AppProtocol.UNKNOWN,
-    ]
-
-
-@pytest.mark.parametrize(
-    ("spec", "own", "inherited", "expected"),
-    [
-        ("PreferSameNode", "PreferClose", "", SAME_NODE),
-        ("preferclose", "", "", None),
-        ("", "PREFERSAMEZONE", "", SAME_ZONE),
-        ("", "", "preferSameNode", SAME_NODE),
-        ("", "Any", "PreferClose", None),
-        ("PreferNetwork", "", "PreferClose", SAME_ZONE),
-        ("", "PreferNetwork", "", None),
-    ],
-)
-def test_distribution_is_spec_then_annotation_then_namespace(
-    spec: str, own: str, inherited: str, expected: LoadBalancing | None
-) -> None:
-    """The field literally, annotations in any case; an annotation that is set ends the search."""
-    assert distribution(spec, own, inherited) == expected
 
 
 def test_local_traffic_and_unready_addresses_go_together() -> None:
