@@ -1,7 +1,7 @@
 """The peering half of a peerd: what it imports, what it exports, whom it dials and serves."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,6 +72,7 @@ class Federation:
         self._remotes: dict[str, RemotePeer] = {}
         self._exported: dict[str, FederatedService | None] = {}
         self._matched = False
+        self._awaited: frozenset[ObjectKey] = frozenset()
         self._speaking: _Speaking | None = None
         self._keeping: asyncio.Task[None] | None = None
 
@@ -154,12 +155,23 @@ class Federation:
         return dict(service.handlers())
 
     def unsynced(self) -> bool:
-        """Whether a configured peer has neither synced nor expired since the start."""
-        return bool(self._importer.unsynced())
+        """Whether what a configured peer has to say since the start is not served yet, nor expired."""
+        return bool(self._awaited)
 
     def forgotten(self) -> bool:
         """Whether one of those also left nothing in the state directory."""
-        return any(key not in self._restored for key in self._importer.unsynced())
+        return not self._awaited <= self._restored
+
+    async def settle(self, served: Callable[[], Awaitable[None]]) -> None:
+        """Look who has synced or expired; `unsynced` says so only once *served* has waited for its word.
+
+        Between a sync and the revision that holds it, what it brings would look as if it were gone (D13).
+        """
+        unsynced = frozenset(self._importer.unsynced())
+        if self._awaited - unsynced:
+            await served()
+        # Both looks: who synced meanwhile has its turn at the next one, who is new is awaited already.
+        self._awaited = unsynced | frozenset(self._importer.unsynced())
 
     def domains(self) -> frozenset[str]:
         """The domains of global services: ours and those of the peers we know."""
@@ -182,8 +194,15 @@ class Federation:
 
     def _match(self, changes: Iterable[tuple[str, RemotePeer | None]]) -> None:
         now = self._parts.clock.time()
+        changes = tuple(changes)
         for name, remote in changes:
             self._importer.configure(_key(name), remote, now)
+        self._await(changes)
+
+    def _await(self, changes: Iterable[tuple[str, RemotePeer | None]]) -> None:
+        keys = {_key(name): remote for name, remote in changes}
+        gone = {key for key, remote in keys.items() if remote is None}
+        self._awaited = (self._awaited - gone) | (frozenset(self._importer.unsynced()) & keys.keys())
 
     def _follow(self, changes: Iterable[tuple[str, RemotePeer | None]]) -> None:
         if self._speaking is None:
@@ -193,6 +212,7 @@ class Federation:
             self._speaking.acceptance.configure(name, remote)
         if self._config.peering:
             self._speaking.dialer.configure((_key(name), remote) for name, remote in changes)
+            self._await(changes)
 
 
 class _Speaking:

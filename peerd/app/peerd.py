@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("peerd")
 
-_RETAIN_LOOK = 5.0  # seconds between two looks whether every peer has spoken
+_LOOK = 1.0  # seconds between two looks which peers have spoken
 
 _VIEWS: Mapping[str, Callable[[Snapshot], object]] = {
     "": debug.overview,
@@ -223,12 +223,22 @@ class Peerd:
         self._ready.set()
         log.info("ready", addresses=len(self.store.collection(ADDRESS)))
         await self._begin_peering()
-        while self.federation.unsynced():  # noqa: ASYNC110 (peers sync, expire, vanish: a look is simplest)
-            await asyncio.sleep(_RETAIN_LOOK)
-        # What the last one said wants its addresses before those that nobody wants are freed.
+        await self._follow_syncs()
+
+    async def _follow_syncs(self) -> None:
+        retained = False
+        while True:  # peers sync, expire, vanish: a look is simplest
+            await self.federation.settle(self._served)
+            if not retained and not self.federation.unsynced():
+                # All that is wanted has its address: what nobody wants is freed.
+                self._allocator.retain_wanted()
+                self.pipeline.submit(())
+                retained = True
+            await asyncio.sleep(_LOOK)
+
+    async def _served(self) -> None:
         await self.pipeline.quiet()
-        self._allocator.retain_wanted()
-        self.pipeline.submit(())
+        self.ads.window.publish()
 
     async def _begin_peering(self) -> None:
         network, config = self._parts.network, self._config

@@ -194,6 +194,21 @@ async def test_a_restart_without_state_takes_nothing_from_a_ztunnel_that_resumes
     fresh = await east.ztunnel()
     await fresh.until(lambda: held(fresh) == before, PATIENCE, "the same again")
     assert held(resumed) == before
+    assert not any(each.removed for each in resumed.messages)
+
+
+async def test_what_was_withheld_is_told_once_the_peer_has_spoken(clusters):
+    """The other half of D13: west has dropped reviews meanwhile, and says so by its first sync."""
+    east, west, client = await peered(clusters)
+    await west.stop()
+    await east.stop()
+    east.state = east.root / "empty"
+    west.delete("reviews")
+    await east.start()
+    resumed = await east.ztunnel(client)
+    assert NAME in resumed.services
+    await west.start()
+    await resumed.until(lambda: held(resumed) == (None, []), PATIENCE, "the removal that was withheld")
 
 
 async def test_a_gateway_deleted_while_peerd_was_down_takes_its_imports_along(clusters):

@@ -1,5 +1,6 @@
 """From the first sync to the first dial: what changes in between is not lost."""
 
+import msgspec
 import pytest
 
 from peerd.app.federation import Federation
@@ -93,6 +94,46 @@ async def test_a_gateway_added_before_the_first_dial_is_waited_for(east):
     east.federation.follow_gateways()
     east.federation.committed(Commit(2, peers=((NAME, WEST),)))
     assert east.federation.unsynced()
+
+
+async def test_a_peer_that_synced_is_waited_for_until_its_word_is_served(east):
+    """In between, a resuming ztunnel would be told that what the peer brings is gone (D13)."""
+    seen = []
+
+    async def served():
+        seen.append((east.federation.unsynced(), east.federation.forgotten()))
+
+    east.federation.committed(Commit(1, peers=((NAME, WEST),)))
+    east.federation.follow_gateways()
+    await east.federation.settle(served)
+    assert seen == []
+    assert east.federation.unsynced()
+    east.federation._importer.synced(WEST.key)
+    assert east.federation.unsynced()
+    await east.federation.settle(served)
+    assert seen == [(True, True)]
+    assert not east.federation.unsynced()
+    assert not east.federation.forgotten()
+
+
+async def test_a_peer_that_syncs_while_another_ones_word_is_awaited_has_its_own_turn(east):
+    """What it said came too late for the wait that was under way."""
+    north = msgspec.structs.replace(WEST, key=ObjectKey("istio-system", "peer-north"))
+    importer = east.federation._importer
+
+    async def served():
+        importer.synced(north.key)
+
+    async def again():
+        assert east.federation.unsynced()
+
+    east.federation.committed(Commit(1, peers=((NAME, WEST), (str(north.key), north))))
+    east.federation.follow_gateways()
+    importer.synced(WEST.key)
+    await east.federation.settle(served)
+    assert east.federation.unsynced()
+    await east.federation.settle(again)
+    assert not east.federation.unsynced()
 
 
 async def test_what_was_kept_is_part_of_the_first_derivation(kept):
