@@ -174,12 +174,19 @@ POD_SHAPES = Limit(
     "shapes",
     "labels and ports of Pods, kept once for all Pods alike; past it the table of copies starts anew",
 )
+GATEWAY_FIELDS = Limit(
+    "gateway_fields",
+    4_096,
+    "gateways",
+    "encoded waypoints and network gateways kept for the next workload; the least used is encoded anew",
+)
 
 LIMITS: tuple[Limit, ...] = (
     MERGE_WINDOW_MS,
     SLICE_MS,
     TYPES_PER_STREAM,
     POD_SHAPES,
+    GATEWAY_FIELDS,
     SOURCE_FILE_BYTES,
     CA_FILE_BYTES,
     CSR_BYTES,

@@ -193,8 +193,20 @@ class GlobalEndpoints:
         self, ctx: Context, _key: tuple[str, str], found: Import
     ) -> dict[str, Diagnostic]:
         """What keeps all of a peer's endpoints out; told once for each Gateway."""
-        own, where = self._mesh.of(ctx).network, f"Gateway/{found.peer}"
+        mesh, where = self._mesh.of(ctx), f"Gateway/{found.peer}"
+        own = mesh.network
         told: list[Diagnostic] = []
+        if found.trust_domain != mesh.identity_domain:
+            # The receiving ztunnel wants callers of its own trust domain (wire-contract §3.4, decision D29).
+            told.append(
+                warning(
+                    where,
+                    "metadata.annotations[gateway.istio.io/trust-domain]",
+                    f"cluster {found.cluster} has trust domain {found.trust_domain},"
+                    f" we {mesh.identity_domain}: its ztunnels refuse our requests",
+                    "use one trust domain; control planes and gateways of unlike ones do connect",
+                )
+            )
         for network in sorted({capacity.network for capacity in found.service.capacity}):
             if network == own:
                 told.append(

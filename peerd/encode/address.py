@@ -22,6 +22,7 @@ from peerd.encode.frame import (
     varint,
     version_of,
 )
+from peerd.limits import GATEWAY_FIELDS
 from peerd.model.address import (
     AppProtocol,
     GatewayAddress,
@@ -217,7 +218,7 @@ def _weighted(entry: WeightedWaypoint) -> bytes:
 
 
 # A cluster has a handful of waypoints and gateways, named by thousands of workloads.
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=GATEWAY_FIELDS.value)
 def _gateway_field(tag: bytes, gateway: GatewayAddress | None) -> bytes:
     if gateway is None:
         return b""

@@ -320,6 +320,19 @@ def test_a_peer_on_our_own_network_is_told_on_its_gateway() -> None:
     assert any("our own network 'west'" in text for text in cluster.told("Gateway/istio-system/west"))
 
 
+def test_a_peer_of_another_trust_domain_is_told_on_its_gateway() -> None:
+    """OSS ztunnel refuses an inner tunnel from another trust domain (decision D29): that is said."""
+    source = Cluster(
+        "west",
+        [system("west"), service("reviews", GLOBAL), pod("a", "reviews", "10.5.0.1")],
+        trust_domain="west.local",
+    )
+    cluster = linked(east(annotations={"gateway.istio.io/trust-domain": "west.local"}), source)
+    assert cluster.service(NAME).subject_alt_names == ("spiffe://west.local/ns/shop/sa/reviews",)
+    (told,) = cluster.told("Gateway/istio-system/west")
+    assert "cluster west has trust domain west.local, we cluster.local" in told
+
+
 # --- takeover ---
 
 
