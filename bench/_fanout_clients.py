@@ -10,7 +10,7 @@ from bench._processes import Command, serve, usage
 from peerd.api.envoy import discovery_pb2 as discovery
 from peerd.model.types import ADDRESS, AUTHORIZATION, DELTA_METHOD
 from peerd.model.wire import map_entry
-from peerd.transport.base import StreamClosed
+from peerd.transport.base import StatusCode, StreamClosed
 from peerd.transport.grpcaio import GrpcChannel, GrpcOptions
 
 OPTIONS = GrpcOptions(max_message=256 * 1024 * 1024)
@@ -120,8 +120,8 @@ class Load:
         try:
             await client.run(versions)
         except StreamClosed as closed:
-            print(f"a client's stream ended: {closed}", file=sys.stderr)
-            raise
+            if closed.code is not StatusCode.CANCELLED:
+                print(f"a client's stream ended: {closed}", file=sys.stderr)
 
     async def _close(self) -> None:
         for task in self._tasks:

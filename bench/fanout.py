@@ -40,9 +40,9 @@ def server(kind: str, folder: str) -> Iterator[tuple[Helper, str]]:
 
 
 @contextmanager
-def load(folder: str) -> Iterator[Helper]:
+def load(folder: str, *, nice: int = 0) -> Iterator[Helper]:
     """A running load process."""
-    helper = Helper("bench._fanout_clients", folder)
+    helper = Helper("bench._fanout_clients", folder, nice=nice)
     try:
         yield helper
     finally:
@@ -146,7 +146,7 @@ def versions(figures: Figures, folder: str) -> None:
     with (
         server("peerd", folder) as peerd,
         server("parsing", folder) as parsing,
-        load(folder) as clients,
+        load(folder, nice=10) as clients,
         load(folder) as other,
     ):
         peerd[0].ask("fill", count=50_000)

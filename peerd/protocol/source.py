@@ -109,8 +109,12 @@ class TypeSource(Protocol):
         """The names in `removals`."""
         ...
 
-    def difference(self, held: set[bytes]) -> Comparison:
-        """Compare a client's map entries; raises ValueError for malformed ones."""
+    def unknown(self, entries: Iterable[bytes]) -> list[bytes]:
+        """Those of a client's map entries that are not of something published."""
+        ...
+
+    def difference(self, held: set[bytes], unknown: set[bytes] | None = None) -> Comparison:
+        """Compare a client's map entries, *unknown* as found in slices; ValueError for malformed ones."""
         ...
 
 

@@ -11,13 +11,17 @@ SLICE = 2_000  # map entries between two chances for others
 
 def compare(subscription: Subscription, versions: tuple[bytes, ...]) -> Iterator[None]:
     """Find what a client that holds *versions* lacks, in slices. Raises ValueError for malformed entries."""
-    held: set[bytes] = set()
-    for start in range(0, len(versions), SLICE):
-        held.update(versions[start : start + SLICE])
-        yield
     source, url = subscription.source, subscription.type_url
-    difference = source.difference(held)
+    # What is published meanwhile is in the change log from here on.
     subscription.compared = source.revision
+    held: set[bytes] = set()
+    unknown: set[bytes] = set()
+    for start in range(0, len(versions), SLICE):
+        entries = versions[start : start + SLICE]
+        unknown.update(source.unknown(entries))
+        held.update(entries)
+        yield
+    difference = source.difference(held, unknown)
     puts, removals = difference.puts, difference.removals
     withheld = subscription.rules.withheld
     if withheld is not None and (removals or difference.differing):

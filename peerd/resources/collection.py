@@ -191,14 +191,23 @@ class Collection:
         """A response of one stream's own with resource frames that are not kept here."""
         return self._writer.write(f"{span}-{self.revision}", self.revision, frames, ())
 
-    def difference(self, held: set[bytes]) -> Difference:
+    def unknown(self, entries: Iterable[bytes]) -> list[bytes]:
+        """Those of a client's map entries that are not of something published."""
+        # Not by set arithmetic: a set less a dictionary's keys walks all of the keys.
+        known = self._entries
+        return [entry for entry in entries if entry not in known]
+
+    def difference(self, held: set[bytes], unknown: set[bytes] | None = None) -> Difference:
         """Compare the map entries a client *held* with what is published.
+
+        *unknown* are what `unknown` said of them, where the caller asked in slices.
 
         Raises:
             MalformedVersionsError: bytes that are not a map entry.
         """
         entries = self._entries
-        unknown = held - entries.keys()
+        if unknown is None:
+            unknown = set(self.unknown(held))
         if not unknown and len(held) == len(entries):
             return Difference((), ())
         lacking = dict.fromkeys(entries[entry] for entry in entries.keys() - held)
