@@ -19,7 +19,7 @@ from peerd.app.problems import Problems
 from peerd.app.withholding import Withholding
 from peerd.ca.bundle import BundleError, CaBundle
 from peerd.ca.issue import identity_certificate, server_certificate, server_names
-from peerd.ca.rotation import CaDirectory, expiry_warnings
+from peerd.ca.rotation import CaDirectory, expiry_warnings, root_expiry
 from peerd.ca.self_signed import ensure_self_signed
 from peerd.derive.allocation import choose
 from peerd.derive.world import Commit, World
@@ -31,7 +31,7 @@ from peerd.model.mesh import Settings
 from peerd.model.types import ADDRESS, AUTHORIZATION, CREATE_CERTIFICATE_METHOD
 from peerd.observe import debug
 from peerd.observe.http import HttpServer
-from peerd.observe.snapshot import Snapshot
+from peerd.observe.snapshot import CaView, Snapshot
 from peerd.publish.allocations import Allocations
 from peerd.resources.store import ResourceStore
 from peerd.serve.ads import AdsService, ztunnel_rules
@@ -148,7 +148,7 @@ class Peerd:
         self.pipeline.submit(self.federation.restore())
         self._begin(self.pipeline.run())
         self._begin(self._parts.source.run(_SourceSink(self)))
-        self._begin(self._ca.watch(self._ca_changed, _ca_faulty))
+        self._begin(self._ca.watch(self._ca_changed, _ca_faulty, expiring=_ca_expiring))
         self._ca_changed(self._ca.bundle)
         await self.ads.start()
         bound = {"--http-addr": await self._serve_http(), "--peer-addr": self._config.peer_addr}
@@ -321,7 +321,7 @@ class Peerd:
 
     def _ca_changed(self, bundle: CaBundle) -> None:
         for warning in expiry_warnings(bundle, self._parts.clock.time()):
-            log.warning("certificate_ends_soon", problem=warning)
+            _ca_expiring(warning)
 
     # -- what is shown -----------------------------------------------------------------------------------
 
@@ -345,6 +345,17 @@ class Peerd:
             pushes=dict(registry.pushes),
             rejects=dict(registry.rejects),
             certificates_issued=self.certificates.counts["issued"],
+            ca=self._ca_view(),
+        )
+
+    def _ca_view(self) -> CaView:
+        counts, bundle = self.certificates.counts, self._ca.bundle
+        return CaView(
+            requests=counts["requests"],
+            authentication_failures=counts["authentication_failures"],
+            signing_errors=sum(count for name, count in counts.items() if name.startswith("error_")),
+            root_expiry=root_expiry(bundle),
+            chain_expiry=bundle.not_after,
         )
 
     def _debug_page(self, name: str, _argument: str) -> bytes | None:
@@ -426,6 +437,10 @@ def _ca(config: ServeConfig, parts: Parts) -> CaDirectory:
         raise ConfigError(
             "--ca-dir", config.ca_dir, str(error), "give a directory made by `peerd certs cluster`"
         ) from error
+
+
+def _ca_expiring(warning: str) -> None:
+    log.warning("certificate_ends_soon", problem=warning)
 
 
 def _ca_faulty(reason: str) -> None:

@@ -58,14 +58,27 @@ class CaDirectory:
         return True
 
     async def watch(
-        self, changed: Callable[[CaBundle], None], faulty: Callable[[str], None], interval: float = INTERVAL
+        self,
+        changed: Callable[[CaBundle], None],
+        faulty: Callable[[str], None],
+        interval: float = INTERVAL,
+        expiring: Callable[[str], None] | None = None,
     ) -> None:
-        """Look every *interval* seconds until cancelled; each new problem is told once to *faulty*."""
-        told = ""
+        """Look every *interval* seconds until cancelled.
+
+        Each new problem is told once to *faulty*, and once a day *expiring* hears of certificates that end
+        soon.
+        """
+        told, warned = "", self._clock.time()
         while True:
             await asyncio.sleep(interval)
             if await asyncio.to_thread(self.look):
                 changed(self.bundle)
+            now = self._clock.time()
+            if expiring is not None and now - warned >= _DAY:
+                warned = now
+                for warning in expiry_warnings(self.bundle, now):
+                    expiring(warning)
             if self.problem and self.problem != told:
                 faulty(f"{self.problem}; the last good CA goes on signing")
             told = self.problem

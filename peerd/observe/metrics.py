@@ -8,7 +8,7 @@ from prometheus_client.registry import Collector
 
 from peerd import __version__, limits
 from peerd.model.types import SHORT_NAMES
-from peerd.observe.snapshot import Snapshot
+from peerd.observe.snapshot import CaView, Snapshot
 
 
 class _FromSnapshot(Collector):
@@ -79,6 +79,28 @@ def _streams(snapshot: Snapshot) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "citadel_server_success_cert_issuance_count", "Certificates issued.", snapshot.certificates_issued
     )
+    if snapshot.ca is not None:
+        yield from _ca(snapshot.ca, snapshot.taken_at)
+
+
+def _ca(ca: CaView, now: float) -> Iterator[Metric]:
+    """With istiod's names (wire-contract §5.9), so that its alerts on expiry work."""
+    for name, help_text, value in (
+        ("csr_count", "Certificate requests.", ca.requests),
+        ("authentication_failure_count", "Refused callers.", ca.authentication_failures),
+        ("csr_sign_err_count", "Requests that could not be signed.", ca.signing_errors),
+    ):
+        yield CounterMetricFamily(f"citadel_server_{name}", help_text, value)
+    for name, help_text, end in (
+        ("root_cert", "root", ca.root_expiry),
+        ("cert_chain", "signing path", ca.chain_expiry),
+    ):
+        yield GaugeMetricFamily(
+            f"citadel_server_{name}_expiry_timestamp", f"When the {help_text} ends, Unix time.", end
+        )
+        yield GaugeMetricFamily(
+            f"citadel_server_{name}_expiry_seconds", f"Seconds until the {help_text} ends.", end - now
+        )
 
 
 def _peers(snapshot: Snapshot) -> Iterator[Metric]:

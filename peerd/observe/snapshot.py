@@ -32,6 +32,19 @@ class StreamView(Record, frozen=True):
     types: tuple[TypeView, ...] = ()
 
 
+class CaView(Record, frozen=True):
+    """The certificate service: requests by outcome since the start, and ends of validity in Unix seconds.
+
+    `root_expiry` is the first end among the roots, `chain_expiry` that of the path that signs.
+    """
+
+    requests: int
+    authentication_failures: int
+    signing_errors: int
+    root_expiry: float
+    chain_expiry: float
+
+
 class Snapshot(Record, frozen=True):
     """Everything at one moment. `not_ready` is why `/ready` says 503, empty once it says 200.
 
@@ -55,3 +68,4 @@ class Snapshot(Record, frozen=True):
     pushes: dict[str, int] = {}
     rejects: dict[str, int] = {}
     certificates_issued: int = 0
+    ca: CaView | None = None

@@ -9,7 +9,7 @@ from peerd import limits
 from peerd.cli.config import OPTIONS
 from peerd.model.config import ServeConfig
 from peerd.observe.metrics import Metrics
-from peerd.observe.snapshot import Snapshot
+from peerd.observe.snapshot import CaView, Snapshot
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "operations.md").read_text("utf-8")
@@ -45,7 +45,7 @@ def test_every_limit_is_listed_with_its_value_and_reason(limit):
 
 def test_every_metric_of_ours_is_described():
     """What a scrape gives, less the process's own figures."""
-    snapshot = Snapshot("c", "n", "td", "l", "i", 1, 1.0, 2.0)
+    snapshot = Snapshot("c", "n", "td", "l", "i", 1, 1.0, 2.0, ca=CaView(1, 0, 0, 3.0, 4.0))
     scraped = Metrics(lambda: snapshot).render().decode()
     names = {line.split()[2] for line in scraped.splitlines() if line.startswith("# TYPE")}
     ours = {name for name in names if not name.startswith("process_")}

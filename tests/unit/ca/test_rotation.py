@@ -159,3 +159,27 @@ def test_expiry_is_warned_in_time() -> None:
     assert "the root" in expiry_warnings(long, NOW + 380 * DAY)[1]
     assert "has ended" in expiry_warnings(long, NOW + 201 * DAY)[0]
     assert root_expiry(long) == NOW + 400 * DAY
+
+
+async def test_expiry_is_told_once_a_day(east: Path) -> None:
+    """However often the directory is looked at, and without any change in it."""
+    clock = Turned(NOW)
+    directory = CaDirectory(east, clock)
+    told: list[str] = []
+    heard = asyncio.Event()
+
+    def hear(warning: str) -> None:
+        told.append(warning)
+        heard.set()
+
+    task = asyncio.create_task(directory.watch(print, print, interval=0.0, expiring=hear))
+    await asyncio.sleep(0)  # it begins, on the first day
+    for day in (710, 711):
+        clock.now = NOW + day * DAY
+        await heard.wait()
+        heard.clear()
+        for _ in range(3):
+            await asyncio.to_thread(directory.look)
+    task.cancel()
+
+    assert ["20.0 days" in told[0], "19.0 days" in told[1], len(told)] == [True, True, 2]
