@@ -5,6 +5,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -93,6 +95,31 @@ def test_keep_leaves_both_running_and_says_how_to_talk_to_them():
         for pid in pids:
             _until_gone(pid)
         shutil.rmtree(home)
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_demo_that_is_interrupted_leaves_nothing_behind(tmp_path, sent, code):
+    """No process, no directory, no traceback."""
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "COLUMNS": "200"}
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "peerd.cli.main", "demo"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    with demo:
+        for line in demo.stdout:
+            if "told its ztunnel" in line:
+                break
+        children = Path(f"/proc/{demo.pid}/task/{demo.pid}/children").read_text().split()
+        assert len(children) == 2
+        demo.send_signal(sent)
+        _, errors = demo.communicate(timeout=30)
+    assert (demo.returncode, errors) == (code, "")
+    for pid in children:
+        _until_gone(int(pid))
+    assert list(tmp_path.iterdir()) == []
 
 
 def _until_gone(pid: int) -> None:

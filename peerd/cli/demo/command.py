@@ -43,7 +43,9 @@ def demo(*, keep: bool, serve_command: str, patience: float) -> None:
         code = asyncio.run(_run(Story(root, command, show, patience), root, show, keep=keep))
     except KeyboardInterrupt:
         code = 130
-    if code == 0 and not keep:
+    except asyncio.CancelledError:  # SIGTERM
+        code = 143
+    if code > 1 or (code == 0 and not keep):
         shutil.rmtree(root, ignore_errors=True)
     sys.exit(code)
 
