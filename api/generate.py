@@ -29,6 +29,8 @@ def generate(target: Path) -> None:
     if status:
         raise SystemExit(status)
     for folder in [target, *(path for path in target.rglob("*") if path.is_dir())]:
+        if folder.name == "__pycache__":
+            continue
         (folder / "__init__.py").write_text(PACKAGE_DOC)
 
 
