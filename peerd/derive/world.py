@@ -1,7 +1,7 @@
 """The world: all of derivation in one object, from changes of inputs to what is served.
 
 This file says what goes in, what comes out, and in which order the kinds are derived; the rules are in one
-file per kind:
+file per kind, the machinery in engine.py (with graph.py and tables.py):
 
     mesh.py              mesh configuration, trust domain, network, discovery selectors
     namespaces.py        what Namespaces give to the objects inside
