@@ -210,7 +210,7 @@ class Collection:
             unknown = set(self.unknown(held))
         if not unknown and len(held) == len(entries):
             return Difference((), ())
-        lacking = dict.fromkeys(entries[entry] for entry in entries.keys() - held)
+        lacking = dict.fromkeys(name for entry, name in entries.items() if entry not in held)
         removals, differing = [], []
         for entry in unknown:
             try:

@@ -54,6 +54,9 @@ class GrpcOptions:
             # Two servers on one port would share connections at random.
             ("grpc.so_reuseport", 0),
             ("grpc.max_concurrent_streams", self.max_streams),
+            # A window that does not grow: one client's large request is read in turn with everybody else's.
+            ("grpc.http2.bdp_probe", 0),
+            ("grpc.http2.lookahead_bytes", 256 * 1024),
             ("grpc.http2.min_ping_interval_without_data_ms", int(self.ping_floor * 1000)),
         ]
         if self.max_age:
