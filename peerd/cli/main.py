@@ -32,19 +32,20 @@ class _Commands(click.Group):
             formatter.write_dl([(name, help_text) for name, (_, _, help_text) in _COMMANDS.items()])
 
 
-@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+_EXAMPLES = """\b
+Try it on this machine:
+  peerd demo
+Run one cluster from a directory of manifests:
+  peerd certs root --dir ./certs
+  peerd certs cluster east --root ./certs --dir ./certs
+  peerd serve --source dir:./manifests --cluster-id east --ca-dir ./certs/east --state-dir ./state
+"""
+
+
+@click.command(cls=_Commands, epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="peerd")
 def main() -> None:
-    r"""Istio ambient control planes that peer: one per cluster, no shared credentials.
-
-    \b
-    Try it on this machine:
-      peerd demo
-    Run one cluster from a directory of manifests:
-      peerd certs root --dir ./certs
-      peerd certs cluster east --root ./certs --dir ./certs
-      peerd serve --source dir:./manifests --cluster-id east --ca-dir ./certs/east --state-dir ./state
-    """
+    """Istio ambient control planes that peer: one per cluster, no shared credentials."""
 
 
 if __name__ == "__main__":
