@@ -1,0 +1,253 @@
+"""What is held of peers, and what derivation is told of it."""
+
+import msgspec
+import pytest
+
+from peerd.encode.frame import decode_frame
+from peerd.encode.peering import encode_federated_service, encode_peer_info, encode_segment
+from peerd.model.address import Locality
+from peerd.model.changes import Change, ImportChange, PeerChange
+from peerd.model.federation import (
+    Capacity,
+    FederatedService,
+    Freshness,
+    PeerInfo,
+    PeerView,
+    RemotePeer,
+    Segment,
+)
+from peerd.model.kube.meta import ObjectKey
+from peerd.model.resource import Resource
+from peerd.model.types import ADDRESS, FEDERATED_SERVICE, PEER_INFO, SEGMENT
+from peerd.peering.importer import Importer, Keeper, Stored, StoredPeer
+from peerd.peering.validation import LocalCluster, PeerRefusedError
+from peerd.protocol.peer_session import Held
+from peerd.protocol.peer_subscription import Put
+
+LOCAL = LocalCluster("east", "istio-system", "east-lineage")
+INFO = PeerInfo("west", "west-net", "cluster.local", "west-lineage")
+KEY = ObjectKey("istio-system", "west")
+REMOTE = RemotePeer(KEY, "west", "west-net", ("192.0.2.1",), 15012, "cluster.local", "istio-system", "peerd")
+NOW = 1_000_000.0
+
+
+def service(name: str, healthy: int = 1) -> FederatedService:
+    return FederatedService(
+        name,
+        "shop",
+        f"{name}.shop.mesh.internal",
+        f"{name}.shop.svc.cluster.local",
+        capacity=(Capacity("west-net", Locality(), healthy),),
+    )
+
+
+def put(resource: Resource) -> Put:
+    return Put(resource.name, resource.version, decode_frame(resource.frame).payload)
+
+
+class Recorded(Keeper):
+    def __init__(self) -> None:
+        self.kept: dict[tuple[ObjectKey, str, str], Stored] = {}
+
+    def put(self, stored: Stored) -> None:
+        self.kept[stored.peer, stored.type_url, stored.name] = stored
+
+    def delete(self, peer: ObjectKey, type_url: str, name: str) -> None:
+        self.kept.pop((peer, type_url, name), None)
+
+    def forget(self, peer: ObjectKey) -> None:
+        self.kept = {key: value for key, value in self.kept.items() if key[0] != peer}
+
+
+class World:
+    """An importer with one configured peer; `changes` is what derivation saw since last asked."""
+
+    def __init__(self) -> None:
+        self.seen: list[Change] = []
+        self.keeper = Recorded()
+        self.importer = Importer(LOCAL, self.seen.extend, self.keeper)
+
+    def linked(self) -> "World":
+        self.importer.configure(KEY, REMOTE, NOW)
+        self.importer.take(KEY, PEER_INFO, [put(encode_peer_info(INFO))])
+        self.importer.heartbeat(KEY, NOW)
+        self.changes()
+        return self
+
+    def import_(self, *services: FederatedService) -> dict[str, str]:
+        return self.importer.take(
+            KEY, FEDERATED_SERVICE, [put(encode_federated_service(each)) for each in services]
+        )
+
+    def changes(self) -> list[Change]:
+        seen = list(self.seen)
+        self.seen.clear()
+        return seen
+
+
+@pytest.fixture
+def world() -> World:
+    return World().linked()
+
+
+def test_a_gateway_is_known_before_its_peer_has_spoken() -> None:
+    world = World()
+    world.importer.configure(KEY, REMOTE, NOW)
+    assert world.changes() == [PeerChange(KEY, PeerView(KEY, None, Freshness.STALE))]
+    assert world.importer.held(KEY) == Held("", {})
+
+
+def test_a_batch_of_services_is_one_batch_of_changes_under_the_gateways_key(world: World) -> None:
+    assert world.import_(service("a"), service("b")) == {}
+    assert world.changes() == [
+        ImportChange(KEY, "shop/a", service("a")),
+        ImportChange(KEY, "shop/b", service("b")),
+    ]
+
+
+def test_the_same_service_again_changes_nothing(world: World) -> None:
+    world.import_(service("a"))
+    world.changes()
+    world.import_(service("a"))
+    assert world.changes() == []
+
+
+def test_a_refused_update_leaves_the_last_good_state_and_its_version(world: World) -> None:
+    world.import_(service("a"))
+    version = world.importer.held(KEY).versions[FEDERATED_SERVICE]["shop/a"]
+    world.changes()
+    refused = world.import_(msgspec.structs.replace(service("a"), global_host="bank.shop.mesh.internal"))
+    assert set(refused) == {"shop/a"}
+    assert world.changes() == []
+    assert world.importer.held(KEY).versions[FEDERATED_SERVICE] == {"shop/a": version}
+    assert dict(world.importer.counts(KEY).refused) == refused
+    world.import_(service("a", 2))
+    assert world.importer.counts(KEY).refused == ()
+
+
+def test_services_before_any_peer_info_are_taken_from_nobody() -> None:
+    world = World()
+    world.importer.configure(KEY, REMOTE, NOW)
+    with pytest.raises(PeerRefusedError, match="before a PeerInfo"):
+        world.import_(service("a"))
+
+
+def test_removals_withdraw_what_is_held_and_nothing_else(world: World) -> None:
+    world.import_(service("a"))
+    world.changes()
+    world.importer.remove(KEY, FEDERATED_SERVICE, ["shop/a", "shop/never"])
+    assert world.changes() == [ImportChange(KEY, "shop/a", None)]
+    assert world.importer.counts(KEY).bytes == 0
+
+
+def test_unlinking_withdraws_services_then_the_peer_and_forgets_what_was_kept(world: World) -> None:
+    world.import_(service("a"))
+    world.changes()
+    world.importer.configure(KEY, None, NOW)
+    assert world.changes() == [ImportChange(KEY, "shop/a", None), PeerChange(KEY, None)]
+    assert world.keeper.kept == {}
+
+
+def test_staleness_is_told_once_and_withdraws_nothing(world: World) -> None:
+    world.import_(service("a"))
+    world.changes()
+    for age in (10, 44):
+        world.importer.age(KEY, NOW + age)
+    assert world.changes() == []
+    world.importer.age(KEY, NOW + 45)
+    world.importer.age(KEY, NOW + 46)
+    assert world.changes() == [PeerChange(KEY, PeerView(KEY, INFO, Freshness.STALE))]
+    world.importer.heartbeat(KEY, NOW + 50)
+    assert world.changes() == [PeerChange(KEY, PeerView(KEY, INFO, Freshness.FRESH))]
+
+
+def test_expiry_withdraws_everything_and_the_next_sync_starts_from_nothing(world: World) -> None:
+    world.import_(service("a"))
+    world.importer.synced(KEY)
+    world.changes()
+    world.importer.age(KEY, NOW + 86_400)
+    assert world.changes() == [
+        PeerChange(KEY, PeerView(KEY, INFO, Freshness.EXPIRED)),
+        ImportChange(KEY, "shop/a", None),
+    ]
+    assert not any(world.importer.held(KEY).versions.values())
+    assert world.keeper.kept == {}
+    assert world.importer.unsynced() == (), "an expired peer withholds nothing (D13)"
+
+
+def test_an_edited_expiry_counts_at_once(world: World) -> None:
+    world.import_(service("a"))
+    world.changes()
+    world.importer.configure(KEY, msgspec.structs.replace(REMOTE, expire_after=60), NOW + 61)
+    assert ImportChange(KEY, "shop/a", None) in world.changes()
+
+
+def test_a_peer_counts_as_unsynced_until_it_has_synced(world: World) -> None:
+    assert world.importer.unsynced() == (KEY,)
+    world.importer.synced(KEY)
+    assert world.importer.unsynced() == ()
+
+
+def test_after_the_sync_another_cluster_behind_the_same_stream_ends_it(world: World) -> None:
+    world.importer.synced(KEY)
+    other = msgspec.structs.replace(INFO, lineage="another")
+    with pytest.raises(PeerRefusedError, match="became another cluster"):
+        world.importer.take(KEY, PEER_INFO, [put(encode_peer_info(other))])
+    # The next connection takes it for what it is.
+    assert world.importer.take(KEY, PEER_INFO, [put(encode_peer_info(other))]) == {}
+
+
+def test_a_segment_that_contradicts_peer_info_and_workloads_are_refused(world: World) -> None:
+    good, bad = Segment("default", "mesh.internal"), Segment("blue", "blue.internal")
+    assert world.importer.take(KEY, SEGMENT, [put(encode_segment(good))]) == {}
+    assert (
+        "not the one PeerInfo names" in world.importer.take(KEY, SEGMENT, [put(encode_segment(bad))])["blue"]
+    )
+    assert "flat network" in world.importer.take(KEY, ADDRESS, [Put("uid", "v", b"")])["uid"]
+
+
+def stored(last_heartbeat: float, *services: FederatedService) -> StoredPeer:
+    found = [put(encode_peer_info(INFO))], [put(encode_federated_service(each)) for each in services]
+    resources = [
+        Stored(KEY, type_url, each.name, each.version, each.payload)
+        for type_url, puts in zip((PEER_INFO, FEDERATED_SERVICE), found, strict=True)
+        for each in puts
+    ]
+    return StoredPeer(KEY, last_heartbeat, tuple(resources))
+
+
+def test_what_was_kept_is_the_first_derivations_input_and_stays_when_its_gateway_comes() -> None:
+    world = World()
+    world.importer.restore([stored(NOW - 10, service("a"))])
+    first = world.importer.restored_changes(NOW)
+    assert first == [
+        PeerChange(KEY, PeerView(KEY, INFO, Freshness.FRESH)),
+        ImportChange(KEY, "shop/a", service("a")),
+    ]
+    world.importer.configure(KEY, REMOTE, NOW)
+    world.importer.settle_restored()
+    assert world.changes() == first
+    held = world.importer.held(KEY)
+    assert held.lineage == "west-lineage"
+    assert set(held.versions[FEDERATED_SERVICE]) == {"shop/a"}
+
+
+def test_what_was_kept_of_an_expired_peer_is_withdrawn_when_its_gateway_says_so() -> None:
+    world = World()
+    world.importer.restore([stored(NOW - 100_000, service("a"))])
+    world.importer.configure(KEY, REMOTE, NOW)
+    assert world.changes()[-1] == ImportChange(KEY, "shop/a", None)
+    never = World()
+    never.importer.restore([stored(NOW - 100_000, service("a"))])
+    never.importer.configure(KEY, msgspec.structs.replace(REMOTE, expire_after=0), NOW)
+    assert ImportChange(KEY, "shop/a", None) not in never.changes()
+
+
+def test_what_an_older_version_kept_and_this_one_cannot_read_is_asked_for_again() -> None:
+    world = World()
+    good = stored(NOW, service("a"))
+    broken = Stored(KEY, FEDERATED_SERVICE, "shop/b", "v", b"\xff")
+    world.importer.restore([msgspec.structs.replace(good, resources=(*good.resources, broken))])
+    assert len(world.importer.restored_changes(NOW)) == 2
+    world.importer.configure(KEY, REMOTE, NOW)
+    assert set(world.importer.held(KEY).versions[FEDERATED_SERVICE]) == {"shop/a"}
