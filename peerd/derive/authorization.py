@@ -72,6 +72,16 @@ def convert_policy(
         return None, tuple(problems)
     if spec.selector is not None:
         scope = PolicyScope.WORKLOAD_SELECTOR
+        if spec.selector.match_labels is None:
+            problems.append(
+                Diagnostic(
+                    name,
+                    "spec.selector",
+                    "has no matchLabels and selects no workload, so nothing enforces the policy",
+                    "remove it to mean the whole namespace, or write matchLabels",
+                    Severity.WARNING,
+                )
+            )
     elif policy.metadata.namespace == root_namespace:
         scope = PolicyScope.GLOBAL
     else:

@@ -22,10 +22,13 @@ from peerd.model.record import Record
 
 
 class PolicyInfo(Record, frozen=True):
-    """A converted policy, the labels it selects by (empty: it is listed by nobody), and its problems."""
+    """A converted policy, the labels it selects workloads by, and its problems.
+
+    `selector` empty: every workload in its reach lists the policy; None: no workload does.
+    """
 
     policy: Authorization | None
-    selector: labels.Labels
+    selector: labels.Labels | None
     diagnostics: tuple[Diagnostic, ...]
 
 
@@ -44,14 +47,14 @@ class Policies:
         self._revision = revision
         self._mesh = mesh
         converted = engine.derive("authorization policies", authorizations, self._authorization)
-        # As with services: found under the namespace and one pair of the selector.
+        # As with services: found under the namespace and one pair of the selector, if it has any.
         self._selecting = engine.index(
             "policies by selector",
             converted,
             lambda key, info: (
-                ((key.partition("/")[0], *info.selector[-1]),)
-                if info.selector and info.policy is not None
-                else ()
+                ()
+                if info.selector is None or info.policy is None
+                else ((key.partition("/")[0], *(info.selector[-1] if info.selector else ("", ""))),)
             ),
         )
         self._admitted = engine.derive("peer authentications", authentications, self._admit)
@@ -87,7 +90,8 @@ class Policies:
             return None
         record, problems = convert_policy(policy, self._mesh.of(ctx).config.root_namespace)
         selector = policy.spec.selector
-        return PolicyInfo(record, () if selector is None else labels.freeze(selector.match_labels), problems)
+        wanted = None if selector is None else selector.match_labels
+        return PolicyInfo(record, None if wanted is None else labels.freeze(wanted), problems)
 
     def _admit(self, ctx: Context, _key: str, policy: PeerAuthentication) -> PeerAuthentication | None:
         ours = self._is_ours(ctx, policy.metadata.namespace, policy.metadata.labels)
@@ -101,7 +105,7 @@ class Policies:
         root = self._mesh.of(ctx).config.root_namespace
         policies = self._authentications(ctx, policy.metadata.namespace, root)
         record, problems = convert_peer_authentication(policy, policies, root)
-        return PolicyInfo(record, (), problems)
+        return PolicyInfo(record, None, problems)
 
     def _strict(
         self, ctx: Context, _key: str, _policies: tuple[PeerAuthentication, ...]
@@ -116,9 +120,9 @@ class Policies:
         names = [
             info.policy.resource_name
             for place in dict.fromkeys((namespace, root))
-            for pair in found
+            for pair in (*found, ("", ""))
             for info in ctx.find(self._selecting, (place, *pair))
-            if info.policy is not None and labels.contains(all_labels, info.selector)
+            if info.policy is not None and labels.contains(all_labels, info.selector or ())
         ]
         authentications = self._authentications(ctx, namespace, root)
         return (*sorted(names), *policies_of(namespace, all_labels, authentications, root))

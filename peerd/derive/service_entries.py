@@ -170,7 +170,8 @@ class ServiceEntries:
         if visibility == "NONE" or None in own:
             return {}  # one unreadable address hides the whole entry, as in istiod
         addresses = tuple(address for address in own if address is not None)
-        binding = self._waypoints.for_service(ctx, meta.namespace, meta.labels)
+        private = visibility == "NAMESPACE"
+        binding = self._waypoints.for_service(ctx, meta.namespace, meta.labels, private=private)
         waypoint = binding.waypoint
         weight = meta.annotations.waypoint_canary_weight
         weighted, canary = self._waypoints.weighted(ctx, meta.namespace, meta.labels, weight, waypoint)
@@ -204,7 +205,7 @@ class ServiceEntries:
                     ingress_use_waypoint=waypoint is not None
                     and self._waypoints.ingress(ctx, meta.namespace, meta.labels),
                     weighted_waypoints=weighted,
-                    visibility=Visibility.NAMESPACE if visibility == "NAMESPACE" else Visibility.PUBLIC,
+                    visibility=Visibility.NAMESPACE if private else Visibility.PUBLIC,
                 ),
                 source=SERVICE_ENTRY,
                 object=entry.key,

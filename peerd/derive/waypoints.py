@@ -124,8 +124,11 @@ def _bound_listener(gateway: Gateway, tunnel: ApplicationTunnel | None) -> Liste
 
 
 def _route_selector(namespaces: RouteNamespaces) -> Selector | None:
-    """The selector of `from: Selector`; None (nobody) where it is missing or cannot be read."""
-    if not namespaces.selector:
+    """The selector of `from: Selector`; None (nobody) where it is missing or cannot be read.
+
+    One that is there and empty takes every namespace, as Kubernetes has it.
+    """
+    if namespaces.selector is None:
         return None
     try:
         found = msgspec.convert(namespaces.selector, _Selector)
@@ -242,12 +245,20 @@ class Waypoints:
             return Binding(None, f"waypoint {name} does not allow namespace {namespace} (allowedRoutes)")
         return Binding(waypoint)
 
-    def for_service(self, ctx: Context, namespace: str, found: Mapping[str, str]) -> Binding:
-        """The waypoint of a Service or ServiceEntry with labels *found*."""
+    def for_service(
+        self, ctx: Context, namespace: str, found: Mapping[str, str], *, private: bool = False
+    ) -> Binding:
+        """The waypoint of a Service or ServiceEntry with labels *found*.
+
+        A *private* one, that other namespaces must not see, has no waypoint in another namespace.
+        """
         if found.get(labels.GATEWAY_MANAGED) in MANAGED_GATEWAYS:
             return _UNBOUND
-        binding = self._target(ctx, namespace, found)
-        return _if_serves(binding, _SERVICE_TRAFFIC, "services")
+        binding = _if_serves(self._target(ctx, namespace, found), _SERVICE_TRAFFIC, "services")
+        waypoint = binding.waypoint
+        if private and waypoint is not None and waypoint.namespace != namespace:
+            return Binding(None, f"waypoint {waypoint} would show it to another namespace than its own")
+        return binding
 
     def for_workload(self, ctx: Context, namespace: str, found: Mapping[str, str]) -> Binding:
         """The waypoint of a workload; one inherited from the namespace that is for services is no problem."""

@@ -13,10 +13,10 @@ class GatewayAddressField(KubeRecord, frozen=True):
 
 
 class RouteNamespaces(KubeRecord, frozen=True):
-    """Which namespaces may attach; `from` is a Python keyword."""
+    """Which namespaces may attach; `from` is a Python keyword. An empty selector is none the less one."""
 
     from_: str = msgspec.field(name="from", default="Same")
-    selector: dict[str, object] = {}
+    selector: dict[str, object] | None = None
 
 
 class AllowedRoutes(KubeRecord, frozen=True):

@@ -132,10 +132,16 @@ class PolicyRule(KubeRecord, frozen=True):
     when: tuple[PolicyCondition, ...] = ()
 
 
+class PolicySelector(KubeRecord, frozen=True):
+    """`matchLabels` that are there and empty select everything, those that are absent nothing."""
+
+    match_labels: dict[str, str] | None = None
+
+
 class AuthorizationPolicySpec(KubeRecord, frozen=True):
     """Selector, action, rules."""
 
-    selector: LabelSelector | None = None
+    selector: PolicySelector | None = None
     target_ref: TargetReference | None = None
     target_refs: tuple[TargetReference, ...] = ()
     action: str = "ALLOW"

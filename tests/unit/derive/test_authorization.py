@@ -57,7 +57,7 @@ def one(field: str, source: dict[str, Any]) -> Match:
         ("shop", None, PolicyScope.NAMESPACE),
         ("shop", {"matchLabels": {"app": "a"}}, PolicyScope.WORKLOAD_SELECTOR),
         (ROOT, {"matchLabels": {"app": "a"}}, PolicyScope.WORKLOAD_SELECTOR),
-        ("shop", {}, PolicyScope.WORKLOAD_SELECTOR),
+        ("shop", {"matchLabels": {}}, PolicyScope.WORKLOAD_SELECTOR),
     ],
 )
 def test_scope_follows_from_namespace_and_selector(
@@ -66,6 +66,13 @@ def test_scope_follows_from_namespace_and_selector(
     record, problems = convert({} if selector is None else {"selector": selector}, namespace)
     assert record == Authorization("p", namespace, scope)
     assert problems == ()
+
+
+def test_a_selector_that_selects_nothing_is_told() -> None:
+    """It is sent as istiod sends it, and no workload lists it: nothing enforces it."""
+    record, (problem,) = convert({"selector": {}})
+    assert record == Authorization("p", "shop", PolicyScope.WORKLOAD_SELECTOR)
+    assert problem.field == "spec.selector"
 
 
 @pytest.mark.parametrize(

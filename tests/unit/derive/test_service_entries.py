@@ -131,6 +131,26 @@ def test_visibility_is_that_of_the_first_policy_that_matches(
         assert (found.visibility, found.canonical) == (visibility, canonical)
 
 
+@pytest.mark.parametrize(
+    ("trusted", "home", "bound"),
+    [("'yes'", "infra", True), ("'maybe'", "infra", False), ("'maybe'", "shop", True)],
+)
+def test_what_others_cannot_see_has_no_waypoint_elsewhere(trusted: str, home: str, bound: bool) -> None:
+    """A waypoint of another namespace would show it there (wire-contract §4.4, §4.5)."""
+    gateway = f"""
+    ---
+    apiVersion: gateway.networking.k8s.io/v1
+    kind: Gateway
+    metadata: {{namespace: {home}, name: wp}}
+    spec: {{listeners: [{{port: 15008, protocol: HBONE, allowedRoutes: {{namespaces: {{from: All}}}}}}]}}
+    status: {{addresses: [{{type: IPAddress, value: 10.0.1.1}}]}}
+    """
+    label = f"istio.io/use-waypoint: wp, istio.io/use-waypoint-namespace: {home}"
+    seen = derive(VISIBLE % trusted + entry("hosts: [h.example.org], resolution: STATIC", label) + gateway)
+    assert (service(seen, "shop/h.example.org").waypoint is not None) is bound
+    assert any("another namespace" in problem.message for problem in diagnostics(seen)) is not bound
+
+
 def test_the_older_entry_wins_in_a_namespace_and_the_oldest_is_canonical() -> None:
     """The loser loses its endpoints too, and is told so."""
     spec = (

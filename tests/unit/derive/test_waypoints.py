@@ -146,6 +146,11 @@ def test_a_service_inherits_its_namespaces_waypoint_unless_it_says_otherwise(
             False,
         ),
         ("{port: 15008, protocol: HBONE, allowedRoutes: {namespaces: {from: Selector}}}", "", False),
+        (
+            "{port: 15008, protocol: HBONE, allowedRoutes: {namespaces: {from: Selector, selector: {}}}}",
+            "",
+            True,
+        ),
         # The listener that the inbound binding names counts before the one for HBONE.
         (
             (
