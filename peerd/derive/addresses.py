@@ -34,7 +34,8 @@ def parse_block(text: str, network: str) -> NetworkAddress | None:
         block = ipaddress.ip_network(text, strict=False)
     except ValueError:
         return None
-    if not text.partition("/")[2].isdigit():
-        return None  # Python also takes netmasks (10.0.0.0/255.0.0.0), Istio does not
+    bits = text.partition("/")[2]
+    if not bits.isdigit() or (len(bits) > 1 and bits.startswith("0")) or "%" in text:
+        return None  # Python also takes netmasks (10.0.0.0/255.0.0.0), /08 and zones, Istio does not
     single = block.prefixlen == block.max_prefixlen
     return NetworkAddress(network, block.network_address.packed, None if single else block.prefixlen)

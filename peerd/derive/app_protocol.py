@@ -12,7 +12,7 @@ _NAMES = {
     "tcp": AppProtocol.TCP,
 }
 # Istio knows these, the wire has no value for them; so a well-known port number says nothing either.
-_OTHER_KNOWN = {"udp", "grpc-web", "http_proxy", "mongo", "redis", "mysql", "hbone", "dubbo", "thrift"}
+_OTHER_KNOWN = {"udp", "http_proxy", "mongo", "redis", "mysql"}
 _KUBERNETES = {
     "kubernetes.io/h2c": AppProtocol.HTTP2,
     "kubernetes.io/ws": AppProtocol.HTTP11,

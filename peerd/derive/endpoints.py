@@ -42,7 +42,7 @@ class PodContext(Record, frozen=True):
     policies: tuple[str, ...] = ()
     waypoint: GatewayAddress | None = None
     tunnel: ApplicationTunnel | None = None
-    canonical_name: str = ""
+    labelled_name: str | None = None
     canonical_revision: str = ""
     speaks_hbone: bool = False
 
@@ -148,7 +148,7 @@ class Endpoints:
             policies=self.policies.listed(ctx, namespace, found),
             waypoint=routes.waypoint,
             tunnel=routes.tunnel,
-            canonical_name=labels.canonical_name(all_labels, ""),
+            labelled_name=labels.labelled_name(all_labels),
             canonical_revision=labels.canonical_revision(all_labels),
             speaks_hbone=labels.speaks_hbone_itself(all_labels),
         )

@@ -36,21 +36,28 @@ def freeze(labels: Mapping[str, str]) -> Labels:
     return tuple(sorted(labels.items()))
 
 
+def labelled_name(labels: Mapping[str, str]) -> str | None:
+    """The first of three labels that is there, even if empty; None where there is none."""
+    return _first(labels, _CANONICAL_NAME)
+
+
 def canonical_name(labels: Mapping[str, str], workload_name: str) -> str:
     """The first of three labels, else the workload's name (wire-contract §4.2)."""
-    return _first(labels, _CANONICAL_NAME, workload_name)
+    name = labelled_name(labels)
+    return workload_name if name is None else name
 
 
 def canonical_revision(labels: Mapping[str, str]) -> str:
     """The first of three labels, else `latest` (wire-contract §4.2)."""
-    return _first(labels, _CANONICAL_REVISION, "latest")
+    revision = _first(labels, _CANONICAL_REVISION)
+    return "latest" if revision is None else revision
 
 
-def _first(labels: Mapping[str, str], names: Sequence[str], default: str) -> str:
+def _first(labels: Mapping[str, str], names: Sequence[str]) -> str | None:
     for name in names:
         if name in labels:
             return labels[name]
-    return default
+    return None
 
 
 def speaks_hbone_itself(labels: Mapping[str, str]) -> bool:

@@ -172,7 +172,7 @@ class Pods:
             pod.service_account,
             waypoint=context.waypoint,
             node=pod.node,
-            canonical_name=context.canonical_name or pod.workload_name,
+            canonical_name=pod.workload_name if context.labelled_name is None else context.labelled_name,
             canonical_revision=context.canonical_revision,
             workload_name=pod.workload_name,
             native_tunnel=context.speaks_hbone,

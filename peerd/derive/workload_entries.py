@@ -134,8 +134,7 @@ class WorkloadEntries:
                 f"{self._cluster}/networking.istio.io/ServiceEntry/{meta.namespace}/{meta.name}"
                 f"/{endpoint.address}"
             )
-            if uid in workloads:
-                continue
+            # Of two with one address ztunnel can hold one; istiod's is the last.
             workloads[uid] = self._workload(
                 ctx,
                 uid=uid,

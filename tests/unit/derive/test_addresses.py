@@ -29,7 +29,18 @@ def test_what_the_library_refuses_is_none(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/0.0.0.255", "10.0.0.0/", "/8", "a/8"]
+    "text",
+    [
+        "",
+        "10.0.0.0/33",
+        "10.0.0.0/-1",
+        "10.0.0.0/0.0.0.255",
+        "10.0.0.0/",
+        "/8",
+        "a/8",
+        "10.0.0.0/08",
+        "fe80::%1/64",
+    ],
 )
 def test_no_block(text: str) -> None:
     """Neither address nor block."""

@@ -22,6 +22,8 @@ from peerd.model.kube.core import ServicePort
         (ServicePort(80, "x", "TCP", "kubernetes.io/wss"), AppProtocol.TLS),
         (ServicePort(3306, "db"), AppProtocol.TCP),
         (ServicePort(3306, "mysql"), AppProtocol.UNKNOWN),
+        (ServicePort(3306, "thrift-db"), AppProtocol.TCP),
+        (ServicePort(53, "udp-dns"), AppProtocol.UNKNOWN),
         (ServicePort(53, "http"), AppProtocol.HTTP11),
     ],
 )

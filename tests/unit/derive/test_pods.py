@@ -76,6 +76,18 @@ def test_a_pod_counts_while_it_has_an_ip_and_is_not_over(phase: str, counts: boo
     assert pod_facts(Pod(status=PodStatus(phase, pod_ips=(PodIP(""),))))[1] or not counts
 
 
+def test_an_empty_label_is_a_canonical_name_too() -> None:
+    """Only where none of the three labels is there does the workload's name stand in (wire-contract §4.2)."""
+    text = """
+    apiVersion: v1
+    kind: Pod
+    metadata: {namespace: shop, name: p, labels: {%s}}
+    status: {phase: Running, podIP: 10.0.0.1}
+    """
+    assert workload(derive(text % "app: ''"), "p").canonical_name == ""
+    assert workload(derive(text % "tier: x"), "p").canonical_name == "p"
+
+
 SLICED = """
     apiVersion: v1
     kind: Service

@@ -154,7 +154,7 @@ def test_endpoints_bind_their_own_waypoint_and_list_their_entrys_policies() -> N
 
 
 def test_policies_are_those_of_the_namespace_and_the_root_sorted_then_mtls() -> None:
-    """Other namespaces, partial matches, other revisions and empty selectors are not listed."""
+    """Other namespaces, partial matches and other revisions are not listed."""
     policies = "".join(
         f"""
     ---
@@ -170,7 +170,6 @@ def test_policies_are_those_of_the_namespace_and_the_root_sorted_then_mtls() -> 
             ("other", "b", "", "app: vm"),
             ("shop", "c", "", "app: vm, tier: y"),
             ("shop", "d", "istio.io/rev: canary", "app: vm"),
-            ("shop", "e", "", ""),
         )
     )
     strict = """
@@ -187,3 +186,47 @@ def test_policies_are_those_of_the_namespace_and_the_root_sorted_then_mtls() -> 
         "shop/z",
         "istio-system/istio_converted_static_strict",
     )
+
+
+@pytest.mark.parametrize(
+    ("space", "selector", "listed"),
+    [
+        ("shop", "selector: {matchLabels: {}}", True),
+        ("istio-system", "selector: {matchLabels: {}}", True),
+        ("other", "selector: {matchLabels: {}}", False),
+        ("shop", "selector: {}", False),
+        ("shop", "action: DENY", False),
+    ],
+)
+def test_an_empty_selector_selects_everything_and_an_absent_one_nothing(
+    space: str, selector: str, listed: bool
+) -> None:
+    """Istio's selector is there with no labels to ask for, or has no matchLabels at all (§4.7)."""
+    policy = f"""
+    ---
+    apiVersion: security.istio.io/v1
+    kind: AuthorizationPolicy
+    metadata: {{namespace: {space}, name: p}}
+    spec: {{{selector}}}
+    """
+    seen = derive(SERVICES + ENTRY % ("", "", "address: 192.0.2.1") + policy)
+    assert workload(seen, "vm").authorization_policies == ((f"{space}/p",) if listed else ())
+
+
+def test_of_two_endpoints_with_one_address_the_last_one_counts() -> None:
+    """They have one uid, and istiod keeps the last (wire-contract §4.3)."""
+    text = """
+    apiVersion: networking.istio.io/v1
+    kind: ServiceEntry
+    metadata: {namespace: shop, name: twins}
+    spec:
+      hosts: [h.example.org]
+      resolution: STATIC
+      ports: [{name: web, number: 80}]
+      endpoints:
+      - {address: 192.0.2.1, weight: 1, ports: {web: 8001}}
+      - {address: 192.0.2.1, weight: 2, ports: {web: 8002}}
+    """
+    found = workload(derive(text), "twins")
+    assert found.capacity == 2
+    assert ports(found) == {E: (Port(80, 8002),)}
