@@ -34,6 +34,12 @@ SOURCE_FILE_BYTES = Limit(
     "bytes",
     "D7: a manifest is parsed as a tree in memory; larger files are a mistake or belong to an API server",
 )
+SOURCE_ALIASES = Limit(
+    "source_aliases",
+    10,
+    "values per byte",
+    "D7: a file without aliases has fewer values than bytes; a few hundred bytes of them can mean billions",
+)
 
 CA_FILE_BYTES = Limit(
     "ca_file_bytes", 1024 * 1024, "bytes", "a Secret of Kubernetes holds no more, and so no CA file does"
@@ -188,6 +194,7 @@ LIMITS: tuple[Limit, ...] = (
     POD_SHAPES,
     GATEWAY_FIELDS,
     SOURCE_FILE_BYTES,
+    SOURCE_ALIASES,
     CA_FILE_BYTES,
     CSR_BYTES,
     TOKEN_BYTES,

@@ -12,7 +12,7 @@ from peerd.model.kube.meta import KubeObject
 from peerd.sources.defaults import object_label
 
 _TYPES = {"str": str, "int": int, "bool": bool, "array": list, "object": dict}
-_PROBLEM = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
+_PROBLEM = re.compile(r"^(?P<what>.*?)(?: - at (?P<key>`key` in )?`\$\.?(?P<path>.*)`)?$", re.DOTALL)
 _EXPECTED = re.compile(r"^Expected `(?P<expected>[^`]+)`, got `(?P<got>[^`]+)`")
 
 
@@ -77,7 +77,7 @@ def _explain(kind: Kind, tree: object, problem: str, where: str) -> Diagnostic:
             label, path or "(whole object)", what, "see the field's type in the API", where=where
         )
     wanted, got = expected["expected"], expected["got"]
-    path = _name_key(tree, path, wanted)
+    path = f"{path} (a key)" if match is not None and match["key"] else _name_key(tree, path, wanted)
     fix = (
         'write it in quotes: "…"'
         if wanted == "str" and got in {"bool", "int", "float"}

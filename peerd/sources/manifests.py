@@ -107,7 +107,7 @@ def _documents(path: str, raw: bytes) -> list[Any]:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Unreadable(f"is not valid JSON: {error}") from error
     try:
-        return list(yaml.load_all(raw, Loader=_Loader))
+        documents = list(yaml.load_all(raw, Loader=_Loader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
@@ -115,6 +115,26 @@ def _documents(path: str, raw: bytes) -> list[Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise Unreadable(f"is not valid YAML: {first}") from error
+    if b"&" in raw and b"*" in raw:
+        _check_aliases(documents, limits.SOURCE_ALIASES.value * len(raw))
+    return documents
+
+
+def _check_aliases(documents: list[Any], budget: int) -> None:
+    """Raise Unreadable where aliases make more of a file than it could reasonably mean, or a circle."""
+    waiting: list[Any] = [documents]
+    while waiting:
+        value = waiting.pop()
+        budget -= 1
+        if budget < 0:
+            limits.hit(limits.SOURCE_ALIASES)
+            raise Unreadable(
+                "has aliases that expand to far more than the file, or to themselves; write them out"
+            )
+        if isinstance(value, dict):
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
 
 
 class _Reader:

@@ -40,6 +40,7 @@ def test_json_with_nulls_decodes_as_without_them():
         (POD, {"metadata": {"name": "p", "labels": {"a": "x", "b": 1}}}, "metadata.labels[b]", "is a whole number, not a string"),
         (SERVICE, {"spec": {"ports": [{"port": 1}, {"port": "x"}]}}, "spec.ports[1].port", "is a string, not a whole number"),
         (SERVICE, {"spec": {"selector": {"a": True}}}, "spec.selector[a]", "is true or false, not a string"),
+        (SERVICE, {"spec": {"selector": {1: "a"}}}, "spec.selector (a key)", "is a whole number, not a string"),
     ],
 )  # fmt: skip
 def test_a_wrong_type_is_told_by_object_field_and_types(kind, change, field, message):

@@ -142,3 +142,29 @@ def test_a_file_beyond_the_limit_is_refused_and_counted(monkeypatch):
     with pytest.raises(Unreadable, match="more than the 10 that are read; split it"):
         parse("m.yaml", b"#" * 11, 0.0)
     assert limits.hits(small) == before + 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [*a]",
+        "kind: Pod\nmetadata: &m {name: x, labels: *m}",
+        "\n".join(["a0: &a0 x", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))]),
+    ],
+)
+def test_aliases_that_expand_without_end_are_refused_and_counted(text):
+    """A few hundred bytes that mean billions of values, or a circle."""
+    before = limits.hits(limits.SOURCE_ALIASES)
+    with pytest.raises(Unreadable, match="has aliases that expand to far more than the file"):
+        read(text)
+    assert limits.hits(limits.SOURCE_ALIASES) == before + 1
+
+
+def test_ordinary_aliases_are_fine():
+    """Shared labels are common in manifests written by hand."""
+    manifest = read(
+        "apiVersion: v1\nkind: List\nitems:\n"
+        "- {apiVersion: v1, kind: Namespace, metadata: {name: a, labels: &l {x: y}}}\n"
+        "- {apiVersion: v1, kind: Namespace, metadata: {name: b, labels: *l}}\n"
+    )
+    assert [value.metadata.labels for value in manifest.objects.values()] == [{"x": "y"}] * 2
