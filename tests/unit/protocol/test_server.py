@@ -1,0 +1,518 @@
+"""The answering machine, rule by rule."""
+
+import pytest
+
+from peerd.limits import NAMES_PER_STREAM, REJECTIONS_PER_STREAM, TYPES_PER_STREAM, hits
+from peerd.model.types import ADDRESS, AUTHORIZATION
+from peerd.protocol.envelope import DeltaRequest, Node, delta_request
+from peerd.protocol.errors import (
+    BehindError,
+    LimitExceededError,
+    MalformedMessageError,
+    OverdueError,
+    UnexpectedRequestError,
+)
+from peerd.protocol.rules import Offer, TypeRules
+from peerd.protocol.subscription import TRANSITIONS, Event, State, Subscription
+from peerd.serve.ads import ztunnel_rules
+from tests.support.delta import Driver, drop, names, policy, put, resource, ztunnel_store
+
+EMPTY = "a response with nothing in it"
+
+
+def connected(*changes, **options) -> Driver:
+    driver = Driver(ztunnel_store(), **options)
+    driver.publish(*changes)
+    driver.open()
+    driver.settle()
+    driver.log.clear()
+    return driver
+
+
+def test_both_first_answers_come_even_when_there_is_nothing() -> None:
+    """ztunnel becomes ready on their ACKs (wire-contract §1.4)."""
+    driver = Driver(ztunnel_store())
+    driver.open()
+    responses = driver.settle()
+    assert [r.type_url for r in responses] == [AUTHORIZATION, ADDRESS]
+    assert not any(r.resources or r.removed for r in responses), EMPTY
+
+
+def test_policies_go_before_the_workloads_of_their_revision() -> None:
+    driver = connected()
+    driver.publish(put("w", b"1"), policy("ns/p"))
+    assert [r.type_url for r in driver.settle()] == [AUTHORIZATION, ADDRESS]
+
+
+def test_a_removed_policy_goes_once_what_named_it_is_acked() -> None:
+    driver = connected(put("w", b"1"), policy("ns/p"))
+    driver.publish(put("w", b"2"), drop("ns/p", AUTHORIZATION))
+    address = driver.send()
+    assert names(address) == ["w"]
+    assert driver.send() is None, "before the ACK"
+    driver.request(driver.client.accept(address))
+    removal = driver.send()
+    assert (removal.type_url, removal.removed) == (AUTHORIZATION, ("ns/p",))
+
+
+def test_a_removed_policy_stays_while_a_workload_is_refused() -> None:
+    """The workload as ztunnel has it may still name the policy."""
+    driver = connected(put("w", b"1"), policy("ns/p"))
+    driver.publish(put("w", b"2"), drop("ns/p", AUTHORIZATION))
+    driver.request(driver.client.reject(driver.send(), {"w": "bad"}))
+    assert driver.settle() == []
+    driver.publish(put("w", b"3"))
+    assert [r.type_url for r in driver.settle()] == [ADDRESS, AUTHORIZATION]
+
+
+def test_after_a_restart_a_removed_policy_waits_for_the_workloads_too() -> None:
+    driver = Driver(ztunnel_store(), held={ADDRESS: {"w": "old"}, AUTHORIZATION: {"ns/gone": "old"}})
+    driver.publish(put("w", b"2"))
+    driver.open()
+    first, second = driver.step(), driver.send()
+    assert (first.type_url, first.removed) == (AUTHORIZATION, ())
+    assert (second.type_url, names(second)) == (ADDRESS, ["w"])
+    assert driver.send() is None
+    driver.request(driver.client.accept(second))
+    assert driver.send().removed == ("ns/gone",)
+
+
+def test_a_client_that_asks_for_addresses_alone_gets_them_after_a_second() -> None:
+    driver = Driver(ztunnel_store(), types=(ADDRESS,))
+    driver.publish(put("w"))
+    driver.open()
+    assert driver.send() is None
+    assert driver.server.wake_at == driver.clock.now + 1.0
+    driver.clock.now += 0.99
+    assert driver.send() is None
+    driver.clock.now += 0.01
+    assert names(driver.send()) == ["w"]
+
+
+def test_policies_asked_for_within_that_second_still_go_first() -> None:
+    driver = Driver(ztunnel_store())
+    driver.publish(put("w"), policy("ns/p"))
+    address, authorization = driver.client.start()
+    driver.request(address)
+    assert driver.send() is None
+    driver.clock.now += 0.5
+    driver.request(authorization)
+    assert [r.type_url for r in driver.settle()] == [AUTHORIZATION, ADDRESS]
+
+
+def test_addresses_merge_while_their_ack_is_outstanding_and_policies_do_not_wait() -> None:
+    driver = connected()
+    driver.publish(put("a"))
+    outstanding = driver.send()
+    for index in range(3):
+        driver.publish(put(f"b{index}"), policy(f"ns/p{index}"))
+        assert names(driver.send()) == [f"ns/p{index}"]
+        assert driver.send() is None
+    driver.request(driver.client.accept(outstanding))
+    assert names(driver.step()) == ["b0", "b1", "b2"]
+
+
+def test_streams_at_one_cursor_send_one_bytes_object() -> None:
+    store = ztunnel_store()
+    drivers = [Driver(store) for _ in range(2)]
+    for driver in drivers:
+        driver.open()
+        driver.settle()
+    drivers[0].publish(put("w"))
+    one, other = (driver.outgoing() for driver in drivers)
+    assert one.frame.message is other.frame.message
+
+
+def test_an_ack_is_counted_by_its_nonce_and_a_stale_one_ignored() -> None:
+    driver = connected()
+    driver.publish(put("w"))
+    response = driver.send()
+    driver.request(delta_request(ADDRESS, nonce="stale"))
+    assert driver.stale == 1
+    assert driver.server.statuses()[1].outstanding == 1
+    driver.request(driver.client.accept(response))
+    status = driver.server.statuses()[1]
+    assert (status.outstanding, status.acked, status.sent) == (0, response.nonce, response.nonce)
+
+
+def test_a_nack_is_recorded_by_resource_and_never_sent_again_in_a_loop() -> None:
+    driver = connected()
+    driver.publish(put("good"), put("a"), put("b"))
+    response = driver.send()
+    driver.request(delta_request(ADDRESS, nonce=response.nonce, error="a: no; way: out; b: bad: very"))
+    assert dict(driver.server.statuses()[1].rejections) == {"a": "no; way: out", "b": "bad: very"}
+    assert driver.settle() == []
+    driver.publish(put("a", b"2"))
+    assert names(driver.step()) == ["a"]
+    assert dict(driver.server.statuses()[1].rejections) == {"b": "bad: very"}
+
+
+def test_a_nack_is_known_by_error_detail_alone() -> None:
+    """Its code is 0 and its message may be empty (wire-contract §1.4)."""
+    driver = connected()
+    driver.publish(put("a"))
+    driver.request(delta_request(ADDRESS, nonce=driver.send().nonce, error=""))
+    assert driver.server.statuses()[1].rejections == (("", ""),)
+
+
+def test_rejections_are_kept_up_to_a_limit() -> None:
+    driver = connected()
+    count = REJECTIONS_PER_STREAM.value + 5
+    driver.publish(*(put(f"n{index}") for index in range(count)))
+    before = hits(REJECTIONS_PER_STREAM)
+    text = "; ".join(f"n{index}: bad" for index in range(count))
+    driver.request(delta_request(ADDRESS, nonce=driver.send().nonce, error=text))
+    assert len(driver.server.statuses()[1].rejections) == REJECTIONS_PER_STREAM.value
+    assert hits(REJECTIONS_PER_STREAM) == before + 5
+
+
+def test_true_versions_move_nothing_of_either_type() -> None:
+    store = ztunnel_store()
+    first = Driver(store)
+    first.publish(put("w", b"1"), policy("ns/p", b"1"))
+    first.open()
+    first.settle()
+    held = {url: dict(first.client.versions(url)) for url in (ADDRESS, AUTHORIZATION)}
+    again = Driver(store, held=held)
+    again.open()
+    responses = again.settle()
+    assert len(responses) == 2
+    assert not any(r.resources or r.removed for r in responses)
+
+
+def test_versions_are_taken_from_the_first_request_only() -> None:
+    driver = connected(put("w", b"1"))
+    driver.request(delta_request(ADDRESS, versions={"never": "was"}))
+    assert driver.settle() == []
+
+
+def test_what_changes_while_versions_are_compared_is_not_lost() -> None:
+    store = ztunnel_store()
+    held = {f"n{index}": resource(f"n{index}", b"1").version for index in range(5000)}
+    driver = Driver(store, held={ADDRESS: held})
+    driver.publish(*(put(name, b"1") for name in held))
+    driver.open()
+    assert driver.server.comparing
+    slices = driver.server.compare()
+    next(slices)
+    driver.publish(put("n0", b"2"), drop("n1"), put("new"))
+    for _ in slices:
+        pass
+    assert not driver.server.comparing
+    driver.step()
+    response = driver.step()
+    assert sorted(names(response)) == ["n0", "new"]
+    assert response.removed == ("n1",)
+
+
+def test_nothing_is_sent_of_a_type_whose_versions_are_being_compared() -> None:
+    driver = Driver(ztunnel_store(), held={ADDRESS: {f"n{index}": "1" for index in range(5000)}})
+    driver.open()
+    assert driver.step().type_url == AUTHORIZATION
+    assert driver.send() is None
+
+
+def test_malformed_versions_end_the_stream() -> None:
+    driver = Driver(ztunnel_store())
+    with pytest.raises(MalformedMessageError):
+        driver.server.receive(DeltaRequest(ADDRESS, versions=(b"\x0a\x09x",)), 0.0)
+
+
+def test_a_withheld_removal_goes_once_it_is_no_longer_withheld() -> None:
+    """What an unsynced peer may own survives our restart (decision D13)."""
+    withheld = {"remote", "changed"}
+    driver = Driver(
+        ztunnel_store(),
+        rules=ztunnel_rules(lambda _type, name: name in withheld),
+        held={ADDRESS: {"remote": "1", "changed": "1", "local": "1"}},
+    )
+    driver.publish(put("changed", b"2"))
+    driver.open()
+    driver.step()
+    response = driver.step()
+    assert (names(response), response.removed) == ([], ("local",))
+    assert driver.server.withholding == 2
+    assert not driver.server.review()
+    withheld.clear()
+    assert driver.server.review()
+    response = driver.step()
+    assert (names(response), response.removed) == (["changed"], ("remote",))
+    assert driver.server.withholding == 0
+
+
+def test_a_withheld_resource_whose_definition_changes_is_sent_at_once() -> None:
+    driver = Driver(
+        ztunnel_store(), rules=ztunnel_rules(lambda _type, name: name == "s"), held={ADDRESS: {"s": "1"}}
+    )
+    driver.publish(put("s", b"2"))
+    driver.open()
+    assert not driver.settle()[-1].resources
+    driver.publish(put("s", b"3"))
+    assert names(driver.step()) == ["s"]
+    assert not driver.server.review()
+    assert driver.settle() == []
+
+
+def test_a_client_behind_the_horizon_is_told_to_come_back() -> None:
+    driver = Driver(ztunnel_store(log_names=2))
+    driver.open()
+    driver.settle()
+    driver.publish(put("a"))
+    response = driver.send()
+    for index in range(4):
+        driver.publish(put(f"b{index}"))
+    driver.request(driver.client.accept(response))
+    with pytest.raises(BehindError, match="reconnect"):
+        driver.send()
+
+
+def test_an_overdue_ack_ends_the_stream_counted_from_the_end_of_the_write() -> None:
+    driver = connected()
+    driver.publish(put("w"))
+    assert driver.server.next(driver.clock.now) is not None
+    driver.clock.now += 40
+    driver.server.check(driver.clock.now)
+    driver.server.written(driver.clock.now)
+    driver.clock.now += 30
+    driver.server.check(driver.clock.now)
+    driver.clock.now += 0.1
+    with pytest.raises(OverdueError, match=r"no ACK of .*Address"):
+        driver.server.check(driver.clock.now)
+
+
+def test_a_write_that_does_not_end_ends_the_stream() -> None:
+    driver = connected()
+    driver.publish(put("w"))
+    driver.server.next(driver.clock.now)
+    driver.clock.now += 30
+    driver.server.writing(driver.clock.now)  # it waited for its turn until now
+    driver.clock.now += 59
+    driver.server.check(driver.clock.now)
+    driver.clock.now += 2
+    with pytest.raises(OverdueError, match="was not read"):
+        driver.server.check(driver.clock.now)
+
+
+def test_one_response_is_written_at_a_time() -> None:
+    driver = Driver(ztunnel_store())
+    driver.open()
+    assert driver.server.next(0.0) is not None
+    assert driver.server.next(0.0) is None
+    driver.server.written(0.0)
+    assert driver.server.next(0.0) is not None
+
+
+def test_a_request_without_a_type_is_malformed() -> None:
+    with pytest.raises(MalformedMessageError):
+        Driver(ztunnel_store()).server.receive(DeltaRequest(""), 0.0)
+
+
+def test_a_type_nobody_serves_gets_one_empty_answer() -> None:
+    """A newer ztunnel may wait for it."""
+    driver = Driver(ztunnel_store(), types=("type.googleapis.com/new.Type",))
+    driver.open()
+    response = driver.send()
+    assert (response.type_url, response.resources) == ("type.googleapis.com/new.Type", ())
+    driver.request(delta_request(response.type_url, nonce=response.nonce))
+    assert driver.send() is None
+
+
+def test_types_on_one_stream_are_limited() -> None:
+    driver = Driver(ztunnel_store())
+    before = hits(TYPES_PER_STREAM)
+    for index in range(TYPES_PER_STREAM.value):
+        driver.request(delta_request(f"type/{index}"))
+    with pytest.raises(LimitExceededError):
+        driver.request(delta_request("type/more"))
+    assert hits(TYPES_PER_STREAM) == before + 1
+
+
+# -- on demand -------------------------------------------------------------------------------------------
+
+
+def on_demand(*changes, **options) -> Driver:
+    return connected(*changes, on_demand=[ADDRESS], **options)
+
+
+def test_on_demand_begins_with_the_node_s_own_pods_and_their_aliases() -> None:
+    driver = Driver(ztunnel_store(), on_demand=[ADDRESS])
+    driver.publish(
+        put("mine", aliases=("n/1",), groups=("node/node-a",)), put("other", groups=("node/node-b",))
+    )
+    driver.open()
+    response = driver.settle()[-1]
+    assert names(response) == ["mine"]
+    assert response.resources[0].aliases == ("n/1",)
+
+
+def test_a_look_up_by_alias_gives_the_canonical_resources_and_releases_the_key() -> None:
+    driver = on_demand(
+        put("ns/svc", aliases=("n/10.0.0.1",)),
+        put("w1", groups=("service/ns/svc",)),
+        put("w2", groups=("x",)),
+    )
+    driver.ask("n/10.0.0.1")
+    response = driver.step()
+    assert sorted(names(response)) == ["ns/svc", "w1"]
+    assert response.removed == ("n/10.0.0.1",)
+
+
+def test_a_look_up_by_name_needs_no_release() -> None:
+    driver = on_demand(put("w1"))
+    driver.ask("w1")
+    response = driver.step()
+    assert (names(response), response.removed) == (["w1"], ())
+
+
+def test_a_missing_key_is_remembered_and_sent_when_it_appears() -> None:
+    driver = on_demand()
+    driver.ask("n/1")
+    assert driver.step().removed == ("n/1",)
+    driver.ask("n/1")
+    assert driver.step().removed == ("n/1",), "it is asked again"
+    driver.publish(put("w", aliases=("n/1",)))
+    response = driver.step()
+    assert (names(response), response.removed) == (["w"], ())
+
+
+def test_on_demand_hears_of_new_members_changes_and_removals_and_of_nothing_else() -> None:
+    driver = on_demand(put("ns/svc", aliases=("n/1",)), put("stranger"))
+    driver.ask("n/1")
+    driver.step()
+    driver.publish(put("w", groups=("service/ns/svc",)), put("stranger", b"2"))
+    assert names(driver.step()) == ["w"]
+    driver.publish(put("w", b"2"))  # it left the service: the client must hear of that
+    assert names(driver.step()) == ["w"]
+    driver.publish(drop("w"), drop("ns/svc"))
+    assert sorted(driver.step().removed) == ["ns/svc", "w"]
+    driver.publish(put("ns/svc", b"3", aliases=("n/1",)))
+    assert names(driver.step()) == ["ns/svc"]
+    assert driver.settle() == []
+
+
+def test_on_demand_answers_do_not_wait_for_acks() -> None:
+    driver = on_demand(put("a"), put("b"))
+    driver.ask("a")
+    assert names(driver.send()) == ["a"]
+    driver.ask("b")
+    assert names(driver.send()) == ["b"]
+
+
+def test_on_demand_resumes_what_it_holds() -> None:
+    driver = Driver(
+        ztunnel_store(),
+        on_demand=[ADDRESS],
+        held={ADDRESS: {"same": resource("same", b"1").version, "old": "1", "gone": "1"}},
+    )
+    driver.publish(put("same", b"1"), put("old", b"2"), put("unknown"))
+    driver.open()
+    response = driver.settle()[-1]
+    assert (names(response), response.removed) == (["old"], ("gone",))
+    driver.publish(put("same", b"2"))
+    assert names(driver.step()) == ["same"]
+
+
+def test_unsubscribed_names_are_followed_no_longer() -> None:
+    driver = on_demand(put("a"))
+    driver.ask("a")
+    driver.step()
+    driver.request(driver.client.unsubscribe(ADDRESS, ["a"]))
+    driver.publish(put("a", b"2"))
+    assert driver.settle() == []
+    assert len(driver.interest) == 1, "only the node's own group"
+
+
+def test_a_closed_stream_leaves_nothing_in_the_index() -> None:
+    driver = on_demand(put("a"))
+    driver.ask("a", "n/1")
+    driver.settle()
+    driver.server.close()
+    assert len(driver.interest) == 0
+
+
+def test_names_per_stream_are_limited() -> None:
+    driver = on_demand()
+    before = hits(NAMES_PER_STREAM)
+    with pytest.raises(LimitExceededError, match="wildcard"):
+        driver.ask(*(f"n{index}" for index in range(NAMES_PER_STREAM.value + 1)))
+    assert hits(NAMES_PER_STREAM) == before + 1
+
+
+def test_the_wildcard_turned_on_later_takes_over_and_off_leaves_the_named() -> None:
+    driver = on_demand(put("a"), put("b"))
+    driver.ask("a")
+    driver.step()
+    driver.ask("*")
+    assert names(driver.step()) == ["b"], "it holds a already"
+    driver.request(delta_request(ADDRESS, unsubscribe=["*"]))
+    driver.publish(put("a", b"2"), put("b", b"2"))
+    assert names(driver.step()) == ["a"]
+
+
+def test_under_the_wildcard_a_name_unsubscribed_is_said_again() -> None:
+    driver = connected(put("a"))
+    driver.ask("a")
+    assert names(driver.step()) == ["a"]
+    driver.request(delta_request(ADDRESS, unsubscribe=["a"]))
+    assert names(driver.step()) == ["a"]
+
+
+# -- the table, and other services -----------------------------------------------------------------------
+
+
+def test_the_table_holds_every_beginning_and_refuses_what_it_does_not_hold() -> None:
+    for state in State:
+        for event in (Event.PLAIN, Event.VERSIONS, Event.EQUAL, Event.WANTED):
+            assert (state, event) in TRANSITIONS
+    subscription = Subscription(ADDRESS, TypeRules(), ztunnel_store().collection(ADDRESS), 0.0)
+    with pytest.raises(UnexpectedRequestError, match="answered while new"):
+        subscription.move(Event.ANSWERED)
+
+
+class Digests:
+    """A resume hook: the map `{"#": digest}`."""
+
+    def __init__(self, ours: str) -> None:
+        self.ours = ours
+
+    def judge(self, _type_url: str, versions: tuple[bytes, ...]) -> Offer:
+        if len(versions) != 1 or b"#" not in versions[0]:
+            return Offer.NONE
+        return Offer.EQUAL if self.ours.encode() in versions[0] else Offer.WANTED
+
+    def notice(self, _type_url: str, offer: Offer) -> bytes:
+        return resource(f"@{offer.value}").frame
+
+
+def test_resume_by_digest_moves_nothing_where_it_is_equal_and_asks_where_not() -> None:
+    store = ztunnel_store()
+    rules = {ADDRESS: TypeRules(resume=Digests("d1"))}
+    equal = Driver(store, rules=rules, types=(ADDRESS,), held={ADDRESS: {"#": "d1"}})
+    equal.publish(put("a", b"1"))
+    equal.open()
+    assert [names(r) for r in equal.settle()] == [["@equal"]]
+
+    other = Driver(store, rules=rules, types=(ADDRESS,), held={ADDRESS: {"#": "d2"}})
+    other.open()
+    assert [names(r) for r in other.settle()] == [["@wanted"]]
+    other.request(delta_request(ADDRESS, subscribe=["*"], versions={"a": "old", "gone": "1"}))
+    responses = other.settle()
+    assert [names(r) for r in responses] == [["a"], ["@none"]]
+    assert responses[0].removed == ("gone",)
+
+
+def test_plain_rules_send_removals_with_the_changes_they_belong_to() -> None:
+    driver = Driver(ztunnel_store(), rules={ADDRESS: TypeRules()}, types=(ADDRESS,))
+    driver.publish(put("a"))
+    driver.open()
+    driver.settle()
+    driver.publish(drop("a"), put("b"))
+    response = driver.step()
+    assert (names(response), response.removed) == (["b"], ("a",))
+
+
+def test_a_node_is_taken_from_the_first_request_only() -> None:
+    driver = connected()
+    before = driver.server.node
+    driver.request(delta_request(ADDRESS, subscribe=["x"], node=Node("other")))
+    assert driver.server.node is before
