@@ -57,12 +57,21 @@ def decode_tree(kind: Kind, tree: object, where: str = "") -> KubeObject:
 
 
 def without_nulls(tree: object) -> Any:
-    """*tree* with null members of objects left out, as the API treats them."""
+    """*tree* with null members of objects left out, and their keys as JSON has them: text.
+
+    YAML takes `9090:` under `portLevelMtls` for a number; on its way to an API server it becomes a string.
+    """
     if isinstance(tree, dict):
-        return {key: without_nulls(value) for key, value in tree.items() if value is not None}
+        return {_json_key(key): without_nulls(value) for key, value in tree.items() if value is not None}
     if isinstance(tree, list):
         return [without_nulls(value) for value in tree]
     return tree
+
+
+def _json_key(key: object) -> object:
+    if isinstance(key, bool):
+        return "true" if key else "false"
+    return str(key) if isinstance(key, int) else key
 
 
 def _explain(kind: Kind, tree: object, problem: str, where: str) -> Diagnostic:

@@ -7,7 +7,8 @@ import json
 import msgspec
 import pytest
 
-from peerd.model.kube.kinds import NODE, POD, SERVICE
+from peerd.model.kube.istio import MutualTls
+from peerd.model.kube.kinds import NODE, PEER_AUTHENTICATION, POD, SERVICE
 from peerd.sources.decode import DecodeError, decode_json, decode_tree
 
 POD_TREE = {
@@ -40,7 +41,7 @@ def test_json_with_nulls_decodes_as_without_them():
         (POD, {"metadata": {"name": "p", "labels": {"a": "x", "b": 1}}}, "metadata.labels[b]", "is a whole number, not a string"),
         (SERVICE, {"spec": {"ports": [{"port": 1}, {"port": "x"}]}}, "spec.ports[1].port", "is a string, not a whole number"),
         (SERVICE, {"spec": {"selector": {"a": True}}}, "spec.selector[a]", "is true or false, not a string"),
-        (SERVICE, {"spec": {"selector": {1: "a"}}}, "spec.selector (a key)", "is a whole number, not a string"),
+        (SERVICE, {"spec": {"selector": {1.5: "a"}}}, "spec.selector (a key)", "is a number, not a string"),
     ],
 )  # fmt: skip
 def test_a_wrong_type_is_told_by_object_field_and_types(kind, change, field, message):
@@ -51,6 +52,17 @@ def test_a_wrong_type_is_told_by_object_field_and_types(kind, change, field, mes
     diagnostic = error.value.diagnostic
     assert (diagnostic.field, diagnostic.message, diagnostic.where) == (field, message, "m.yaml")
     assert diagnostic.object.startswith(f"{kind.name}/")
+
+
+def test_keys_that_yaml_takes_for_numbers_or_booleans_are_text():
+    """As kubectl turns them into JSON: `portLevelMtls: {9090: ...}` is how everybody writes it."""
+    tree = {
+        "metadata": {"name": "p", "namespace": "n", "labels": {True: "a", 2: "b"}},
+        "spec": {"portLevelMtls": {9090: {"mode": "STRICT"}}},
+    }
+    policy = decode_tree(PEER_AUTHENTICATION, tree)
+    assert policy.metadata.labels == {"true": "a", "2": "b"}
+    assert policy.spec.port_level_mtls == {"9090": MutualTls("STRICT")}
 
 
 def test_what_is_not_json_is_told():
