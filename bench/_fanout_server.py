@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import sys
 import time
@@ -186,7 +187,9 @@ class Control:
                 return {}
             case "forget-peak":
                 forget_peak()
-        return {**usage(), **self._stage.counts()}
+            case "collect":
+                gc.collect()
+        return {**usage(), **self._stage.counts(), "tasks": len(asyncio.all_tasks())}
 
     async def _churned(self, rate: float, seconds: float, merge: int) -> Command:
         before, start = {**usage(), **self._stage.counts()}, time.monotonic()
