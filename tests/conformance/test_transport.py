@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from random import Random
 
 import pytest
 
@@ -15,6 +16,7 @@ from peerd.transport.grpcaio import GrpcChannel, GrpcOptions, GrpcServer
 from peerd.transport.http2 import Http2Channel, Http2Server
 from peerd.transport.http2_connection import Http2Options
 from peerd.transport.memory import MemoryNetwork, MemoryServer
+from tests.simulation.network import Fabric, Host, SimChannel
 
 METHOD = "/peerd.test.Service/Method"
 LIMIT = 64 * 1024  # what servers here receive at most
@@ -64,7 +66,18 @@ def _memory() -> Kit:
     )
 
 
-KITS = {"grpc.aio": _grpc, "http2": _http2, "memory": _memory}
+def _simulated() -> Kit:
+    fabric = Fabric(Random(1), latency=(0.0, 0.002))
+    client, server = Host(fabric, "client"), Host(fabric, "server")
+    return Kit(
+        "simulated",
+        lambda handlers: server.listen("server:1", handlers, None, LIMIT),
+        lambda address: SimChannel(client, address),
+        "nobody:1",
+    )
+
+
+KITS = {"grpc.aio": _grpc, "http2": _http2, "memory": _memory, "simulated": _simulated}
 
 
 @pytest.fixture(params=KITS)
