@@ -269,18 +269,10 @@ class SimChannel:
         assert server is not None
         fabric, here = self._at.fabric, self._at
         sent = {k.lower(): v for k, v in (metadata or {}).items() if not k.lower().endswith("-bin")}
-        client = SimStream(
-            fabric, connection, method, sent, here.name, server.certificate, server.max_message
-        )
-        far = SimStream(
-            fabric,
-            connection,
-            method,
-            sent,
-            server.host,
-            here.certificate if server.mutual else None,
-            most=self._max_message,
-        )
+        client = SimStream(fabric, connection, here.name, method=method, metadata=sent)
+        client.certificate, client.most = server.certificate, server.max_message
+        far = SimStream(fabric, connection, server.host, method=method, metadata=sent)
+        far.certificate, far.most = (here.certificate if server.mutual else None), self._max_message
         far.answering = True
         client.join(far, self._address)
         far.join(client, f"{here.name}:40000")
@@ -324,25 +316,17 @@ class SimStream:
     """Either end of a stream (`peerd.transport.base.ClientStream`)."""
 
     def __init__(
-        self,
-        fabric: Fabric,
-        connection: Connection,
-        method: str,
-        metadata: Mapping[str, str],
-        host: str,
-        certificate: PeerCertificate | None,
-        *,
-        most: int,
+        self, fabric: Fabric, connection: Connection, host: str, *, method: str, metadata: Mapping[str, str]
     ) -> None:
         self.method = method
         self.metadata = metadata
         self.host = host
-        self.certificate = certificate
+        self.certificate: PeerCertificate | None = None
+        self.most = _MAX_MESSAGE  # what the far end receives at most
         self.remote = ""
         self.answering = False
         self._fabric = fabric
         self._connection = connection
-        self._most = most  # what the far end receives at most
         self._inbox: deque[bytes] = deque()
         self._finished = False  # the far end half-closed
         self._closed: StreamClosed | None = None
@@ -371,10 +355,10 @@ class SimStream:
 
     async def send(self, message: bytes) -> None:
         """Rule 3."""
-        if len(message) > self._most:
+        if len(message) > self.most:
             closed = StreamClosed(
                 StatusCode.RESOURCE_EXHAUSTED,
-                f"a message of {len(message)} bytes is larger than the limit of {self._most}",
+                f"a message of {len(message)} bytes is larger than the limit of {self.most}",
             )
             self.finish(closed)
         while self._closed is None and self._unread and self._unread + len(message) > _WINDOW:
