@@ -138,7 +138,7 @@ class PeeringCluster:
         if self._server is not None:
             self.service.drain()
             await self._server.close(1.0)
-        await asyncio.sleep(0.02)  # handshakes that were cut off are noticed, and their sockets closed
+            await handshakes_over(self._server)
 
     def gateway(self, other: "PeeringCluster | str", **fields: object) -> RemotePeer:
         """An istio-remote Gateway of ours that leads to *other* (or to an address)."""
@@ -196,3 +196,12 @@ class PeeringCluster:
 def renamed(info: PeerInfo, **fields: object) -> PeerInfo:
     """*info* with other fields."""
     return msgspec.structs.replace(info, **fields)  # type: ignore[arg-type]
+
+
+async def handshakes_over(server: Http2Server) -> None:
+    """Handshakes that were cut off are noticed and their sockets closed: asyncio alone counts them."""
+    listener = server._server
+    for _ in range(200):
+        if not getattr(listener, "_active_count", 0):
+            return
+        await asyncio.sleep(0.01)
