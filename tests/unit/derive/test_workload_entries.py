@@ -230,3 +230,16 @@ def test_of_two_endpoints_with_one_address_the_last_one_counts() -> None:
     found = workload(derive(text), "twins")
     assert found.capacity == 2
     assert ports(found) == {E: (Port(80, 8002),)}
+
+
+def test_a_workload_without_labels_lists_no_policy_that_asks_for_some() -> None:
+    """Unlike istiod, which lists every policy with a selector there (wire-contract §4.7)."""
+    policy = """
+    ---
+    apiVersion: security.istio.io/v1
+    kind: AuthorizationPolicy
+    metadata: {namespace: shop, name: p}
+    spec: {selector: {matchLabels: {app: vm}}}
+    """
+    seen = derive(SERVICES + ENTRY % ("", "", "address: 192.0.2.1") + policy)
+    assert workload(seen, "vm").authorization_policies == ()
