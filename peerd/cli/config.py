@@ -45,7 +45,11 @@ OPTIONS: tuple[Option, ...] = (
     Option("cluster-id", "ID", "This cluster's id, unique among its peers."),
     Option("trust-domain", "TD", "Trust domain; default: the mesh configuration's, else cluster.local."),
     Option("system-namespace", "NS", "Where the control plane lives and the network label is read."),
-    Option("revision", "REV", "Read ConfigMap istio-REV for the mesh configuration instead of istio."),
+    Option(
+        "revision",
+        "REV",
+        "Take ConfigMap istio-REV, and objects labelled istio.io/rev=REV or not at all; default: istio, and all.",
+    ),
     Option("network", "NET", "Network, where the system namespace has no topology.istio.io/network label."),
     Option("xds-addr", "HOST:PORT", "Delta xDS and CA for ztunnels, over TLS.", "address"),
     Option("peer-addr", "HOST:PORT", "Other clusters' control planes, over mutual TLS.", "address"),

@@ -66,8 +66,11 @@ def speaks_hbone_itself(labels: Mapping[str, str]) -> bool:
 
 
 def in_revision(labels: Mapping[str, str], revision: str) -> bool:
-    """Whether an object is ours: `istio.io/rev` is our revision or unset (wire-contract §4.1)."""
-    return labels.get(REVISION, revision or "default") == (revision or "default")
+    """Whether an object is ours: `istio.io/rev` is our revision or unset (wire-contract §4.1).
+
+    Without a revision of our own every object is, as for an istiod that was given none.
+    """
+    return not revision or labels.get(REVISION, revision) == revision
 
 
 def contains(labels: Mapping[str, str], selector: Iterable[tuple[str, str]]) -> bool:

@@ -68,7 +68,7 @@ def test_the_empty_selector_matches_everything() -> None:
         ({"istio.io/rev": "r1"}, "r1", True),
         ({"istio.io/rev": "r2"}, "r1", False),
         ({"istio.io/rev": "default"}, "", True),
-        ({"istio.io/rev": "r1"}, "", False),
+        ({"istio.io/rev": "r1"}, "", True),
     ],
 )
 def test_an_object_is_ours_by_its_revision_or_without_one(

@@ -5,6 +5,7 @@ import pytest
 from peerd.model.address import NetworkAddress
 from peerd.model.changes import AllocationChange
 from peerd.model.federation import Allocation
+from peerd.model.mesh import Settings
 from peerd.model.service import HealthPolicy, Mode, Visibility
 from peerd.model.workload import Workload
 from tests.support.derived import derive, diagnostics, service
@@ -199,7 +200,9 @@ def test_dns_entries_without_endpoints_have_one_for_each_host(more: str, hosts: 
 
 
 def test_an_entry_of_another_revision_is_not_ours() -> None:
-    """`istio.io/rev` is our revision, `default` where we have none, or unset."""
+    """`istio.io/rev` is our revision or unset; without a revision of our own every entry is."""
     spec = "hosts: [h.example.org], resolution: STATIC"
-    assert derive(entry(spec, "istio.io/rev: canary")).parts["addresses"] == {}
-    assert derive(entry(spec, "istio.io/rev: default")).parts["addresses"] != {}
+    ours = Settings(revision="stable")
+    assert derive(entry(spec, "istio.io/rev: canary"), settings=ours).parts["addresses"] == {}
+    assert derive(entry(spec, "istio.io/rev: stable"), settings=ours).parts["addresses"] != {}
+    assert derive(entry(spec, "istio.io/rev: canary")).parts["addresses"] != {}

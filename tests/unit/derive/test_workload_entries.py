@@ -4,6 +4,7 @@ import pytest
 
 from peerd.derive.workload_entries import split_locality
 from peerd.model.address import Locality, Port
+from peerd.model.mesh import Settings
 from peerd.model.workload import TunnelProtocol, Workload
 from tests.support.derived import derive, workload
 
@@ -179,7 +180,8 @@ def test_policies_are_those_of_the_namespace_and_the_root_sorted_then_mtls() -> 
     metadata: {namespace: istio-system, name: default}
     spec: {mtls: {mode: STRICT}}
     """
-    seen = derive(SERVICES + ENTRY % ("app: vm, tier: x", "", "address: 192.0.2.1") + policies + strict)
+    objects = SERVICES + ENTRY % ("app: vm, tier: x", "", "address: 192.0.2.1") + policies + strict
+    seen = derive(objects, settings=Settings(revision="stable"))
     assert workload(seen, "vm").authorization_policies == (
         "istio-system/m",
         "shop/a",
