@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import structlog
 import uvloop
 
 Command = dict[str, Any]
@@ -60,6 +62,8 @@ class Helper:
 
 def serve(handle: Callable[[Command], Awaitable[Command]]) -> None:
     """Run a helper until its stdin ends."""
+    # stdout is for answers, and the log of what clients do here on purpose is nobody's.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
 
     async def run() -> None:
         loop = asyncio.get_running_loop()

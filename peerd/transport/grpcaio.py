@@ -273,7 +273,8 @@ class GrpcClientStream:
         except grpc.aio.AioRpcError as error:
             raise StreamClosed(_OURS[error.code()], error.details() or "") from None
         except asyncio.CancelledError:
-            if self._call.cancelled():
+            task = asyncio.current_task()
+            if self._call.cancelled() and not (task is not None and task.cancelling()):
                 raise StreamClosed(StatusCode.CANCELLED, "the stream was cancelled") from None
             raise
         except _FAILURES as error:
