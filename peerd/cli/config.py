@@ -48,7 +48,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "revision",
         "REV",
-        "Take ConfigMap istio-REV, and objects labelled istio.io/rev=REV or not at all; default: istio, and all.",
+        "Read ConfigMap istio-REV, and objects labelled istio.io/rev=REV or not at all; default: istio, all.",
     ),
     Option("network", "NET", "Network, where the system namespace has no topology.istio.io/network label."),
     Option("xds-addr", "HOST:PORT", "Delta xDS and CA for ztunnels, over TLS.", "address"),
