@@ -49,6 +49,7 @@ class Dialer:
         self._clock = clock
         self._random = source
         self._remotes: dict[ObjectKey, RemotePeer] = {}
+        self._links: dict[ObjectKey, PeerLink] = {}
         self._tasks: dict[ObjectKey, asyncio.Task[None]] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._ager: asyncio.Task[None] | None = None
@@ -80,7 +81,8 @@ class Dialer:
                 if self._table.state(key) is not PeerState.SELF:
                     self._table.fire(key, PeerEvent.SELF)
             else:
-                self._tasks[key] = asyncio.ensure_future(self._link(remote).run())
+                link = self._links[key] = self._link(remote)
+                self._tasks[key] = asyncio.ensure_future(link.run())
                 self._tasks[key].add_done_callback(_report)
 
     async def close(self) -> None:
@@ -92,10 +94,13 @@ class Dialer:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._tasks.clear()
+        self._links.clear()
 
     def _stop(self, key: ObjectKey) -> None:
         task = self._tasks.pop(key, None)
         if task is not None:
+            self._table.leave(key)
+            self._links.pop(key).stop()
             task.cancel()
             self._ending.add(task)
             task.add_done_callback(self._ending.discard)
@@ -108,7 +113,7 @@ class Dialer:
             connect=self._connect,
             resolve=self._resolve,
             importer=self._importer,
-            table=self._table,
+            entry=self._table.entry(remote.key),
             clock=self._clock,
             backoff=Backoff(self._random),
             rules=self._rules,
@@ -157,5 +162,9 @@ def _report(task: asyncio.Task[None]) -> None:
 
 async def resolve_host(host: str) -> list[str]:
     """Addresses of *host* as the system resolves them now, each once. Raises OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except UnicodeError as error:
+        # Empty and overlong labels fail in Python's IDNA codec, before any resolver is asked.
+        raise OSError(f"it is no host name ({error})") from None
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))

@@ -11,7 +11,7 @@ from peerd.model.federation import RemotePeer
 from peerd.model.types import DELTA_METHOD, PEER_INFO
 from peerd.peering.backoff import Backoff
 from peerd.peering.importer import Importer
-from peerd.peering.peers import PeerTable, PeerTraffic
+from peerd.peering.peers import PeerEntry, PeerTraffic
 from peerd.peering.quotas import RateLimit
 from peerd.peering.validation import PeerIsSelfError, PeerRefusedError, check_certificate
 from peerd.protocol.heartbeat import HeartbeatClient, HeartbeatRules
@@ -60,7 +60,7 @@ class PeerLink:
         connect: Connect,
         resolve: Resolve,
         importer: Importer,
-        table: PeerTable,
+        entry: PeerEntry,
         clock: Clock,
         backoff: Backoff,
         rules: HeartbeatRules,
@@ -73,13 +73,19 @@ class PeerLink:
         self._connect = connect
         self._resolve = resolve
         self._importer = importer
-        self._table = table
+        self._entry = entry
         self._clock = clock
         self._backoff = backoff
         self._log = log.bind(peer=str(remote.key), cluster=remote.cluster or None)
         self._address = ""
         self._attempts = 0
         self._first_answer = 0.0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def stop(self) -> None:
+        """Take nothing more from the connection, from now on and not once `run` comes to cancel it."""
+        for task in self._tasks:
+            task.cancel()
 
     async def run(self) -> None:
         """Dial for ever."""
@@ -87,7 +93,7 @@ class PeerLink:
             try:
                 await self._round()
             except PeerIsSelfError:
-                self._table.fire(self._key, PeerEvent.SELF)
+                self._entry.fire(PeerEvent.SELF)
                 self._log.info("peer_is_this_cluster", address=self._address)
                 return
             except PeerRefusedError as error:
@@ -104,10 +110,13 @@ class PeerLink:
                 self._ended(PeerEvent.LOST, str(lost))
             except OSError as error:
                 self._ended(PeerEvent.LOST, str(error))
+            except Exception as error:  # noqa: BLE001 (a bug or unthought-of input ends a round, not a peer)
+                self._log.exception("peer_link_failed", target=self._address)
+                self._ended(PeerEvent.LOST, f"internal error: {error!r:.200}")
             await self._wait()
 
     def _ended(self, event: PeerEvent, error: str) -> None:
-        self._table.fire(self._key, event, error)
+        self._entry.fire(event, error)
         target = self._address or ",".join(self._remote.addresses)
         if not error:
             self._log.info("peer_went_away", target=target)
@@ -119,7 +128,7 @@ class PeerLink:
     async def _wait(self) -> None:
         wait = self._backoff.next()
         self._attempts += 1
-        self._table.attempt(self._key, self._attempts, self._clock.time() + wait)
+        self._entry.attempt(self._attempts, self._clock.time() + wait)
         self._log.info(
             "peer_retry",
             target=self._address or ",".join(self._remote.addresses),
@@ -168,9 +177,9 @@ class PeerLink:
         session = PeerSession(self._hello, self._namespace, self._importer.held(self._key))
         heartbeats = HeartbeatClient(self._clock.monotonic(), self._rules)
         self._first_answer = 0.0
-        self._table.fire(self._key, PeerEvent.OPENED)
+        self._entry.fire(PeerEvent.OPENED)
         self._log.info("peer_connected", target=self._address)
-        tasks = [
+        self._tasks = tasks = [
             asyncio.ensure_future(self._exchange(stream, session, heartbeats)),
             asyncio.ensure_future(self._beat(beats, heartbeats, session)),
             asyncio.ensure_future(self._listen(beats, heartbeats)),
@@ -211,7 +220,7 @@ class PeerLink:
                 self._importer.check_standing(self._key)
             if settled.synced and session.in_sync:
                 self._importer.synced(self._key)
-                self._table.fire(self._key, PeerEvent.SYNCED)
+                self._entry.fire(PeerEvent.SYNCED)
                 self._log.info(
                     "peer_synced", target=self._address, services=self._importer.counts(self._key).services
                 )
@@ -260,16 +269,15 @@ class PeerLink:
             elif now - self._first_answer >= self._rules.interval / 2 and self._attempts:
                 self._backoff.reset()
                 self._attempts = 0
-                self._table.attempt(self._key, 0, 0.0)
+                self._entry.attempt(0, 0.0)
 
     def _note(self, session: PeerSession, heartbeats: HeartbeatClient) -> None:
-        self._table.traffic(
-            self._key,
+        self._entry.traffic(
             PeerTraffic(
                 address=self._address,
                 received_bytes=session.received_bytes,
                 sent_bytes=session.sent_bytes,
                 round_trip=heartbeats.round_trip,
                 epoch=session.epoch,
-            ),
+            )
         )

@@ -1,6 +1,7 @@
 """The table of dialled peers: what `status`, metrics and conditions are made from."""
 
 from collections.abc import Callable
+from functools import partial
 
 from peerd.model.clock import Clock
 from peerd.model.federation import RemotePeer
@@ -49,6 +50,34 @@ class _Row:
         self.traffic = PeerTraffic()
         self.attempts = 0
         self.next_attempt = 0.0
+        self.entry: PeerEntry | None = None
+
+
+class PeerEntry:
+    """A row in the hands of its Gateway's present link; what an earlier link still says is dropped."""
+
+    def __init__(self, row: _Row, fire: Callable[[PeerEvent, str], None]) -> None:
+        self._row = row
+        self._fire = fire
+
+    def fire(self, event: PeerEvent, error: str = "") -> None:
+        """Something happened to the peer."""
+        if self._current:
+            self._fire(event, error)
+
+    def traffic(self, traffic: PeerTraffic) -> None:
+        """Figures of the present connection."""
+        if self._current:
+            self._row.traffic = traffic
+
+    def attempt(self, attempts: int, next_attempt: float) -> None:
+        """How many dials failed, and when the next one is due (wall clock; 0: now)."""
+        if self._current:
+            self._row.attempts, self._row.next_attempt = attempts, next_attempt
+
+    @property
+    def _current(self) -> bool:
+        return self._row.entry is self
 
 
 class PeerTable:
@@ -74,7 +103,9 @@ class PeerTable:
 
     def drop(self, key: ObjectKey) -> None:
         """A Gateway is gone."""
-        if self._rows.pop(key, None) is not None:
+        row = self._rows.pop(key, None)
+        if row is not None:
+            row.entry = None
             self._changed(key)
 
     def fire(self, key: ObjectKey, event: PeerEvent, error: str = "") -> None:
@@ -89,14 +120,16 @@ class PeerTable:
         """The present state."""
         return self._rows[key].status.state
 
-    def traffic(self, key: ObjectKey, traffic: PeerTraffic) -> None:
-        """Figures of the present connection."""
-        self._rows[key].traffic = traffic
-
-    def attempt(self, key: ObjectKey, attempts: int, next_attempt: float) -> None:
-        """How many dials failed, and when the next one is due (wall clock; 0: now)."""
+    def entry(self, key: ObjectKey) -> PeerEntry:
+        """The row of *key* for a new link: from here on it alone is heard."""
         row = self._rows[key]
-        row.attempts, row.next_attempt = attempts, next_attempt
+        row.entry = PeerEntry(row, partial(self.fire, key))
+        row.traffic, row.attempts, row.next_attempt = PeerTraffic(), 0, 0.0
+        return row.entry
+
+    def leave(self, key: ObjectKey) -> None:
+        """The Gateway's link is being stopped."""
+        self._rows[key].entry = None
 
     def snapshot(self) -> tuple[PeerSnapshot, ...]:
         """All rows, by key."""
