@@ -9,12 +9,16 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
+import structlog
+
 from peerd.model.clock import Clock
 from peerd.protocol.envelope import DeltaRequest, parse_delta_request
 from peerd.protocol.errors import ProtocolError
 from peerd.protocol.server import DeltaServer, Outgoing
 from peerd.serve.admission import FirstAnswers
 from peerd.transport.base import StatusCode, Stream, StreamClosed
+
+log = structlog.get_logger("peerd.ads")
 
 _LARGE_REQUEST = 64 * 1024  # bytes past which requests are taken one at a time over all streams
 _LARGE_ANSWER = 64 * 1024  # bytes past which a first answer counts as in flight
@@ -90,7 +94,7 @@ class AdsStream:
             return
         try:
             outgoing = self._next()
-        except ProtocolError as error:
+        except Exception as error:  # noqa: BLE001 (told to `end`; others are woken after this one)
             self.end(_closed(error))
             return
         if outgoing is not None:
@@ -101,10 +105,11 @@ class AdsStream:
         """End the stream where the client neither reads nor answers in time."""
         try:
             self.machine.check(self._clock.monotonic())
-        except ProtocolError as error:
+            owed = self.machine.withholding and self.machine.review()
+        except Exception as error:  # noqa: BLE001 (told to `end`; others are checked after this one)
             self.end(_closed(error))
             return
-        if self.machine.withholding and self.machine.review():
+        if owed:
             self.wake()
 
     def end(self, closed: StreamClosed) -> None:
@@ -139,10 +144,8 @@ class AdsStream:
                 await self._send(outgoing)
                 self.machine.written(self._clock.monotonic())
                 self._pushed(outgoing)
-        except ProtocolError as error:
+        except Exception as error:  # noqa: BLE001 (a stream without its writer would stay open and mute)
             self.end(_closed(error))
-        except StreamClosed as closed:
-            self.end(closed)
 
     async def _send(self, outgoing: Outgoing) -> None:
         message = outgoing.frame.message
@@ -166,5 +169,12 @@ class AdsStream:
         return outgoing
 
 
-def _closed(error: ProtocolError) -> StreamClosed:
-    return StreamClosed(StatusCode(error.code), str(error))
+def _closed(error: Exception) -> StreamClosed:
+    match error:
+        case StreamClosed():
+            return error
+        case ProtocolError():
+            return StreamClosed(StatusCode(error.code), str(error))
+        case _:
+            log.error("stream_failed", exc_info=error)
+            return StreamClosed(StatusCode.INTERNAL, "internal error")

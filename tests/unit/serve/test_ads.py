@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from peerd.model.caller import Caller, CallerKind
 from peerd.model.identity import SpiffeId
@@ -344,6 +345,28 @@ async def test_a_failure_of_one_stream_on_a_tick_is_its_own() -> None:
         fresh, _client = await service.ztunnel()
         service.publish(drop("a"))
         assert (await response(fresh)).removed == ("a",)
+
+
+@pytest.mark.parametrize("where", ["answering", "pushing"])
+async def test_a_bug_while_writing_ends_the_stream_and_no_other(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INTERNAL, and logged: never a stream that stays open and says nothing more."""
+    async with running() as service:
+        stream, _ = await service.ztunnel()
+        (machine,) = [each.machine for each in service.ads._streams]
+
+        def broken(*_arguments: object) -> None:
+            raise KeyError("a bug")
+
+        with capture_logs() as logs:
+            monkeypatch.setattr(machine, "written" if where == "answering" else "next", broken)
+            other, _ = await service.ztunnel()
+            service.publish(put("a"))
+            closed = await ending(stream)
+        assert (closed.code, closed.message) == (StatusCode.INTERNAL, "internal error")
+        assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["stream_failed"]
+        assert names(await response(other)) == ["a"]
 
 
 async def test_debug_types_are_served_state_of_the_world_only_to_who_may() -> None:
