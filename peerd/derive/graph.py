@@ -70,14 +70,18 @@ class DerivedMany(Tracked[K2, V2], Generic[K, V, K2, V2]):
         super().__init__(engine, name)
         self._source = source
         self._function = function
-        self._given: dict[K, Mapping[K2, V2]] = {}
-        self._givers: dict[K2, list[K]] = {}
+        # One record and one giver, the usual case, are kept as they are: containers would cost more.
+        self._given: dict[K, Mapping[K2, V2] | tuple[K2, V2]] = {}
+        self._givers: dict[K2, Any] = {}
         for table in (source, *joined):
             table.follow(cast("Collection[K, Any]", self))
 
     def givers(self, key: K2) -> tuple[K, ...]:
         """The source keys that give *key*, the winner first."""
-        return tuple(self._givers.get(key, ()))
+        givers = self._givers.get(key)
+        if givers is None:
+            return ()
+        return tuple(givers) if type(givers) is list else (givers,)
 
     def run(self, key: Any) -> None:
         """Re-derive all records that come of the source's record *key*."""
@@ -87,28 +91,42 @@ class DerivedMany(Tracked[K2, V2], Generic[K, V, K2, V2]):
             self._drop(key)
         else:
             given = self._guarded(key, self._function, record, {})
-        before = self._given.get(key, {})
+        before = self._given.pop(key, ())
         if given:
-            self._given[key] = given
-        else:
-            self._given.pop(key, None)
-        for out in before:
+            self._given[key] = given if len(given) > 1 else next(iter(given.items()))
+        for out in before[:1] if isinstance(before, tuple) else before:
             if out not in given:
-                givers = self._givers[out]
-                givers.remove(key)
-                if not givers:
-                    del self._givers[out]
+                self._take_back(out, key)
                 self._settle(out)
         for out in given:
-            givers = self._givers.setdefault(out, [])
-            if key not in givers:
-                givers.append(key)
-                cast("list[Any]", givers).sort()
+            self._give(out, key)
             self._settle(out)
 
+    def _give(self, out: K2, key: K) -> None:
+        givers = self._givers.setdefault(out, key)
+        if type(givers) is not list:
+            if givers == key:
+                return
+            givers = self._givers[out] = [givers]
+        if key not in givers:
+            givers.append(key)
+            givers.sort()
+
+    def _take_back(self, out: K2, key: K) -> None:
+        givers = self._givers[out]
+        if type(givers) is list:
+            givers.remove(key)
+            if givers:
+                return
+        del self._givers[out]
+
     def _settle(self, out: K2) -> None:
-        givers = self._givers.get(out)
-        self.set(out, self._given[givers[0]][out] if givers else None)
+        if out not in self._givers:
+            self.set(out, None)
+            return
+        givers = self._givers[out]
+        given = self._given[givers[0] if type(givers) is list else givers]
+        self.set(out, given[1] if isinstance(given, tuple) else given[out])
 
 
 class Index(Collection[K2, tuple[V, ...]], Generic[K2, V]):
@@ -122,7 +140,8 @@ class Index(Collection[K2, tuple[V, ...]], Generic[K2, V]):
         keys: Callable[[Any, V], Iterable[K2]],
     ) -> None:
         super().__init__(engine, name)
-        self._groups: dict[K2, dict[Any, V]] = {}
+        # The one member of a group is kept as a pair: a dictionary for each would cost more.
+        self._groups: dict[K2, dict[Any, V] | tuple[Any, V]] = {}
         self._keys = keys
         source.listen(self._changed)
 
@@ -130,17 +149,29 @@ class Index(Collection[K2, tuple[V, ...]], Generic[K2, V]):
         if old is not None:
             for group in self._keys(key, old):
                 members = self._groups.get(group)
-                if members is not None and members.pop(key, None) is not None:
+                if isinstance(members, tuple):
+                    if members[0] == key:
+                        del self._groups[group]
+                        self.dirty[group] = None
+                elif members is not None and members.pop(key, None) is not None:
                     self.dirty[group] = None
         if new is not None:
             for group in self._keys(key, new):
-                self._groups.setdefault(group, {})[key] = new
+                members = self._groups.get(group)
+                if members is None or (isinstance(members, tuple) and members[0] == key):
+                    self._groups[group] = (key, new)
+                elif isinstance(members, tuple):
+                    self._groups[group] = {members[0]: members[1], key: new}
+                else:
+                    members[key] = new
                 self.dirty[group] = None
 
     def run(self, key: Any) -> None:
         """Make the tuple of one group anew."""
         members = self._groups.get(key)
-        if members:
+        if isinstance(members, tuple):
+            self.set(key, members[1:])
+        elif members:
             order = sorted(members)
             self.set(key, tuple(members[member] for member in order))
         else:

@@ -23,20 +23,33 @@ class FlowError(ValueError):
 
 
 class _Edge:
-    """Who looks at which keys of `table`, among the keys of one dependent. Insertion-ordered sets."""
+    """Who looks at which keys of `table`, among the keys of one dependent.
+
+    A key's watchers are an insertion-ordered set, or the one watcher itself: most keys have one, and a
+    dictionary for each would be a third of all memory.
+    """
 
     __slots__ = ("table", "watchers")
 
     def __init__(self, table: Collection[Any, Any]) -> None:
         self.table = table
-        self.watchers: dict[Any, dict[Any, None]] = {}
+        self.watchers: dict[Any, Any] = {}
+
+    def add(self, key: Any, watcher: Any) -> None:
+        found = self.watchers.setdefault(key, watcher)
+        if type(found) is dict:
+            found[watcher] = None
+        elif found is not watcher and found != watcher:
+            self.watchers[key] = {found: None, watcher: None}
 
     def forget(self, key: Any, watcher: Any) -> None:
-        watchers = self.watchers[key]
-        del watchers[watcher]
-        if not watchers:
-            del self.watchers[key]
-            self.table.unwatched(key)
+        found = self.watchers[key]
+        if type(found) is dict:
+            del found[watcher]
+            if found:
+                return
+        del self.watchers[key]
+        self.table.unwatched(key)
 
 
 # What one key looked at: edge, key, edge, key, ... (flat, since there may be 50,000 of them).
@@ -93,8 +106,10 @@ class Collection(Generic[K, V]):
             dependent.dirty[key] = None
         for dependent, edge in self._edges.items():
             watchers = edge.watchers.get(key)
-            if watchers:
+            if type(watchers) is dict:
                 dependent.dirty.update(watchers)
+            elif watchers is not None:
+                dependent.dirty[watchers] = None
         for listener in self._listeners:
             listener(key, old, record)
 
@@ -192,7 +207,7 @@ class Tracked(Collection[K, V]):
         if before == lookups:
             return
         for edge, looked_at in zip(lookups[::2], lookups[1::2], strict=True):
-            edge.watchers.setdefault(looked_at, {})[key] = None
+            edge.add(looked_at, key)
         if lookups:
             self._lookups[key] = lookups
         else:

@@ -47,8 +47,9 @@ class Collection:
         self._current: dict[str, Resource] = {}
         # `initial_resource_versions` of a client that holds everything, entry by entry (decision D4).
         self._entries: dict[bytes, str] = {}
-        self._aliases: dict[str, set[str]] = {}
-        self._groups: dict[str, set[str]] = {}
+        # One name, the usual case, is kept as it is: a set for each would cost more than the resource.
+        self._aliases: dict[str, set[str] | str] = {}
+        self._groups: dict[str, set[str] | str] = {}
         self._frames: dict[tuple[str, int, int], tuple[Frame, ...]] = {}
         self._digest: str | None = None
         self.revision = 0
@@ -77,9 +78,9 @@ class Collection:
     def index(self, resource: Resource) -> None:
         """Prepare look-ups of a resource that the next window will publish."""
         for alias in resource.aliases:
-            self._aliases.setdefault(alias, set()).add(resource.name)
+            _add(self._aliases, alias, resource.name)
         for group in resource.groups:
-            self._groups.setdefault(group, set()).add(resource.name)
+            _add(self._groups, group, resource.name)
 
     def unindex(self, dropped: Resource | None, *kept: Resource | None) -> None:
         """Undo `index` for a resource that will not be published, save what *kept* ones and ours need."""
@@ -239,20 +240,29 @@ class Collection:
         """Free shared frames; they are made again when asked for."""
         self._frames.clear()
 
-    def _verified(self, names: set[str] | None, token: str, *, aliases: bool) -> tuple[str, ...]:
+    def _verified(self, names: set[str] | str | None, token: str, *, aliases: bool) -> tuple[str, ...]:
         if not names:
             return ()
         found = []
-        for name in names:
+        for name in (names,) if isinstance(names, str) else names:
             resource = self._current.get(name)
             if resource is not None and token in (resource.aliases if aliases else resource.groups):
                 found.append(name)
         return tuple(sorted(found))
 
 
-def _discard(index: dict[str, set[str]], name: str, tokens: Iterable[str]) -> None:
+def _add(index: dict[str, set[str] | str], token: str, name: str) -> None:
+    names = index.setdefault(token, name)
+    if not isinstance(names, str):
+        names.add(name)
+    elif names != name:
+        index[token] = {names, name}
+
+
+def _discard(index: dict[str, set[str] | str], name: str, tokens: Iterable[str]) -> None:
     for token in tokens:
-        if (names := index.get(token)) is not None:
+        names = index.get(token)
+        if isinstance(names, set):
             names.discard(name)
-            if not names:
-                del index[token]
+        if not names or names == name:
+            index.pop(token, None)
