@@ -7,7 +7,7 @@ into a response when the stream can take one (decision D4).
 
 from collections.abc import Callable, Iterator, Mapping
 
-from peerd.limits import TYPES_PER_STREAM, hit
+from peerd.limits import ACK_OVERDUE_S, TYPES_PER_STREAM, WRITE_DEADLINE_S, hit
 from peerd.model.frame import Frame
 from peerd.model.record import Record
 from peerd.model.wire import field, map_entry, read_map_entry
@@ -163,10 +163,12 @@ class DeltaServer:
     def check(self, now: float) -> None:
         """Raises OverdueError where the client neither reads nor answers in time (decision D8)."""
         if self._writing is not None and now - self._writing_since > self._write_deadline:
+            hit(WRITE_DEADLINE_S)
             raise OverdueError(f"a response was not read within {self._write_deadline:g} s")
         for subscription in self._ordered:
             for nonce, outstanding in subscription.outstanding.items():
                 if outstanding.written is not None and now - outstanding.written > self._ack_overdue:
+                    hit(ACK_OVERDUE_S)
                     raise OverdueError(
                         f"no ACK of {subscription.type_url} {nonce} within {self._ack_overdue:g} s"
                     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from peerd.limits import CHANGE_LOG_NAMES, hit
 from peerd.model.frame import Frame
 from peerd.protocol.errors import BehindError
 from peerd.protocol.subscription import Subscription
@@ -103,6 +104,7 @@ def check_horizon(subscription: Subscription, cursor: int) -> None:
 
 def _check(subscription: Subscription, cursor: int, horizon: int) -> None:
     if cursor < horizon:
+        hit(CHANGE_LOG_NAMES)
         raise BehindError(
             f"{subscription.type_url}: revision {cursor} is past the change log's horizon {horizon};"
             " reconnect with your versions"

@@ -22,6 +22,7 @@ from peerd.serve.ads_stream import AdsStream
 from peerd.serve.authorisation import GOVERNED
 from peerd.serve.connections import Connection, ConnectionRegistry, TypeView
 from peerd.serve.debug_types import DebugTypes
+from peerd.serve.memory import memory_bound, resident_bytes
 from peerd.serve.node import check_node
 from peerd.serve.window import MergeWindow
 from peerd.transport.base import Handler, StatusCode, Stream, StreamClosed
@@ -71,7 +72,7 @@ class AdsService:
         registry: where open streams are seen.
         debug: answers istioctl's debug types.
         clock: monotonic and wall time.
-        limits: admission.
+        limits: admission; by default with the bound of memory that the container has.
         ready: why streams are not served yet, empty once they are.
         resident: the memory in use, in bytes.
         window_seconds: the merge window, where it is not the usual one.
@@ -90,10 +91,10 @@ class AdsService:
         limits: AdmissionLimits | None = None,
         refusal: Callable[[Caller, str], str] = _refusal,
         ready: Callable[[], str] = lambda: "",
-        resident: Callable[[], int] = lambda: 0,
+        resident: Callable[[], int] = resident_bytes,
         window_seconds: float | None = None,
     ) -> None:
-        bounds = limits or AdmissionLimits()
+        bounds = limits or AdmissionLimits(memory=memory_bound())
         self._store = store
         self._rules = dict(rules)
         self._authenticate = authenticate

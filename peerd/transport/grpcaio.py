@@ -19,6 +19,7 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 import grpc
 import grpc.aio
 
+from peerd.limits import REQUEST_BYTES
 from peerd.transport.base import Handler, PeerCertificate, StatusCode, StreamClosed
 from peerd.transport.tls import TlsSource
 
@@ -39,7 +40,7 @@ class GrpcOptions:
     istiod's chart sets it; 0 = never. `ping_floor` must stay below ztunnel's ping every 30 s (§1.2).
     """
 
-    max_message: int = 64 * 1024 * 1024
+    max_message: int = REQUEST_BYTES.value
     max_age: float = 1800.0
     age_grace: float = 10.0
     keepalive: float = 30.0

@@ -2,7 +2,15 @@
 
 import pytest
 
-from peerd.limits import NAMES_PER_STREAM, REJECTIONS_PER_STREAM, TYPES_PER_STREAM, hits
+from peerd.limits import (
+    ACK_OVERDUE_S,
+    CHANGE_LOG_NAMES,
+    NAMES_PER_STREAM,
+    REJECTIONS_PER_STREAM,
+    TYPES_PER_STREAM,
+    WRITE_DEADLINE_S,
+    hits,
+)
 from peerd.model.types import ADDRESS, AUTHORIZATION
 from peerd.protocol.envelope import DeltaRequest, Node, delta_request
 from peerd.protocol.errors import (
@@ -262,8 +270,10 @@ def test_a_client_behind_the_horizon_is_told_to_come_back() -> None:
     for index in range(4):
         driver.publish(put(f"b{index}"))
     driver.request(driver.client.accept(response))
+    before = hits(CHANGE_LOG_NAMES)
     with pytest.raises(BehindError, match="reconnect"):
         driver.send()
+    assert hits(CHANGE_LOG_NAMES) == before + 1
 
 
 def test_an_overdue_ack_ends_the_stream_counted_from_the_end_of_the_write() -> None:
@@ -276,8 +286,10 @@ def test_an_overdue_ack_ends_the_stream_counted_from_the_end_of_the_write() -> N
     driver.clock.now += 30
     driver.server.check(driver.clock.now)
     driver.clock.now += 0.1
+    before = hits(ACK_OVERDUE_S)
     with pytest.raises(OverdueError, match=r"no ACK of .*Address"):
         driver.server.check(driver.clock.now)
+    assert hits(ACK_OVERDUE_S) == before + 1
 
 
 def test_a_write_that_does_not_end_ends_the_stream() -> None:
@@ -289,8 +301,10 @@ def test_a_write_that_does_not_end_ends_the_stream() -> None:
     driver.clock.now += 59
     driver.server.check(driver.clock.now)
     driver.clock.now += 2
+    before = hits(WRITE_DEADLINE_S)
     with pytest.raises(OverdueError, match="was not read"):
         driver.server.check(driver.clock.now)
+    assert hits(WRITE_DEADLINE_S) == before + 1
 
 
 def test_one_response_is_written_at_a_time() -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from peerd.limits import FIRST_ANSWERS_WAITING, NEW_STREAMS_PER_S, STREAMS, hits
+from peerd.limits import FIRST_ANSWER_BYTES, FIRST_ANSWERS_WAITING, NEW_STREAMS_PER_S, STREAMS, hits
 from peerd.serve.admission import Admission, AdmissionLimits, FirstAnswers
 from peerd.transport.base import StatusCode, StreamClosed
 from tests.support.delta import FakeClock
@@ -70,6 +70,7 @@ async def test_not_ready_and_draining_are_unavailable_with_the_reason() -> None:
 
 async def test_first_answers_wait_in_turn_for_bytes() -> None:
     answers = FirstAnswers(AdmissionLimits(first_answer_bytes=100))
+    before = hits(FIRST_ANSWER_BYTES)
     await answers.take(60)
     order: list[int] = []
 
@@ -83,6 +84,7 @@ async def test_first_answers_wait_in_turn_for_bytes() -> None:
     answers.give(60)
     await asyncio.gather(*tasks)
     assert order == [50, 10, 40]
+    assert hits(FIRST_ANSWER_BYTES) == before + 3
     assert answers.used == 100
 
 
