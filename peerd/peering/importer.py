@@ -12,11 +12,12 @@ from peerd.encode.peering import PEER_INFO_NAME, decode_federated_service, decod
 from peerd.model.changes import Change, ImportChange, PeerChange
 from peerd.model.federation import FederatedService, Freshness, PeerInfo, PeerView, RemotePeer
 from peerd.model.kube.meta import ObjectKey
+from peerd.model.peer_identity import PeerRefusedError
 from peerd.model.record import Record
 from peerd.model.types import FEDERATED_SERVICE, PEER_INFO, SEGMENT
 from peerd.peering.quotas import Ledger
 from peerd.peering.staleness import freshness
-from peerd.peering.validation import LocalCluster, PeerRefusedError, check_info, fault, same_cluster
+from peerd.peering.validation import LocalCluster, check_info, fault, same_cluster
 from peerd.protocol.heartbeat import HeartbeatRules
 from peerd.protocol.peer_session import Held
 from peerd.protocol.peer_subscription import Put

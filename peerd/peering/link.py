@@ -8,12 +8,13 @@ import structlog
 from peerd.limits import PEER_ADDRESSES, hit
 from peerd.model.clock import Clock
 from peerd.model.federation import RemotePeer
+from peerd.model.peer_identity import PeerRefusedError
 from peerd.model.types import DELTA_METHOD, PEER_INFO
 from peerd.peering.backoff import Backoff
 from peerd.peering.importer import Importer
 from peerd.peering.peers import PeerEntry, PeerTraffic
 from peerd.peering.quotas import RateLimit
-from peerd.peering.validation import PeerIsSelfError, PeerRefusedError, check_certificate
+from peerd.peering.validation import PeerIsSelfError, check_certificate
 from peerd.protocol.heartbeat import HeartbeatClient, HeartbeatRules
 from peerd.protocol.peer_session import PeerSession
 from peerd.protocol.peer_state import PeerEvent

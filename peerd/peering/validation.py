@@ -5,6 +5,7 @@ import re
 from peerd.limits import PEER_NAME_CHARACTERS
 from peerd.model.federation import FederatedService, PeerInfo, RemotePeer
 from peerd.model.identity import SpiffeId, parse_spiffe_id
+from peerd.model.peer_identity import PeerRefusedError, check_peer
 from peerd.model.record import Record
 from peerd.transport.base import PeerCertificate
 
@@ -19,10 +20,6 @@ class LocalCluster(Record, frozen=True):
     system_namespace: str
     lineage: str
     domain: str = "cluster.local"
-
-
-class PeerRefusedError(Exception):
-    """We do not want this peer as it is; the message is for its state, and names what to mend."""
 
 
 class PeerIsSelfError(Exception):
@@ -40,21 +37,18 @@ def check_certificate(peer: RemotePeer, certificate: PeerCertificate | None) -> 
     Raises:
         PeerRefusedError: it proves another identity, or comes from another issuer than the pinned one.
     """
-    expected = str(expected_identity(peer))
+    expected = expected_identity(peer)
     if certificate is None:
-        raise PeerRefusedError(f"the far end showed no certificate; expected {expected}")
-    if expected not in certificate.uris:
-        shown = ", ".join(certificate.uris) or "no URI"
+        raise PeerRefusedError(f"expected {expected}: the far end showed no certificate")
+    pins = (peer.issuer,) if peer.issuer else ()
+    try:
+        check_peer(certificate.uris, certificate.issuer_key_sha256, (expected,), pins)
+    except PeerRefusedError as error:
         raise PeerRefusedError(
-            f"the far end is {shown}, expected {expected}; correct the address, or the Gateway's annotations"
-            " gateway.istio.io/trust-domain, peering.peerd.io/system-namespace and"
-            " peering.peerd.io/service-account"
-        )
-    if peer.issuer and peer.issuer != certificate.issuer_key_sha256:
-        raise PeerRefusedError(
-            f"the far end's certificate was issued by the key {certificate.issuer_key_sha256}, the Gateway's"
-            f" annotation peering.peerd.io/issuer-sha256 says {peer.issuer}"
-        )
+            f"expected {expected}: {error}; correct the address, or the Gateway's annotations"
+            " gateway.istio.io/trust-domain, peering.peerd.io/system-namespace,"
+            " peering.peerd.io/service-account and peering.peerd.io/issuer-sha256"
+        ) from None
 
 
 def check_info(peer: RemotePeer, info: PeerInfo, local: LocalCluster) -> None:

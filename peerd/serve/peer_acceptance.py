@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from peerd.model.federation import RemotePeer
 from peerd.model.identity import SpiffeId
+from peerd.model.peer_identity import PeerRefusedError, check_peer
 from peerd.protocol.peer_wire import Hello, PeerProtocolError, incompatible, parse_hello
 from peerd.transport.base import PeerCertificate, StatusCode, Stream, StreamClosed
 
@@ -46,25 +47,24 @@ class Acceptance:
             hello = parse_hello(stream.metadata)
         except PeerProtocolError as error:
             raise StreamClosed(StatusCode.INVALID_ARGUMENT, str(error)) from None
-        accepted = {str(identity) for identity in (*self._always, *map(_identity, self._gateways.values()))}
-        if not accepted.intersection(certificate.uris):
-            shown = ", ".join(certificate.uris) or "a certificate without URI"
-            raise StreamClosed(
-                StatusCode.PERMISSION_DENIED,
-                f"{shown} is not accepted by cluster {self._cluster};"
-                f" accepted: {', '.join(sorted(accepted))}",
-            )
+        self._check(hello, certificate, "")
         for gateway in self._gateways.values():
-            pinned = gateway.issuer and gateway.cluster == hello.cluster
-            if pinned and gateway.issuer != certificate.issuer_key_sha256:
-                raise StreamClosed(
-                    StatusCode.PERMISSION_DENIED,
-                    f"cluster {hello.cluster} is pinned to another issuer than"
-                    f" {certificate.issuer_key_sha256} by Gateway {gateway.key} of cluster {self._cluster}",
-                )
+            if gateway.issuer and gateway.cluster == hello.cluster:
+                self._check(hello, certificate, gateway.issuer)
         if reason := incompatible(hello):
             raise StreamClosed(StatusCode.FAILED_PRECONDITION, reason)
         return hello, certificate
+
+    def _check(self, hello: Hello, certificate: PeerCertificate, pin: str) -> None:
+        accepted = {*self._always, *map(_identity, self._gateways.values())}
+        pins = (pin,) if pin else ()
+        try:
+            check_peer(certificate.uris, certificate.issuer_key_sha256, accepted, pins)
+        except PeerRefusedError as error:
+            raise StreamClosed(
+                StatusCode.PERMISSION_DENIED,
+                f"cluster {self._cluster} refuses cluster {hello.cluster}: {error}",
+            ) from None
 
 
 def _identity(remote: RemotePeer) -> SpiffeId:

@@ -256,8 +256,11 @@ async def test_an_identity_the_server_does_not_accept_is_told_what_it_accepts(ro
     key = east.link(west)
     await east.until(lambda: east.row(key).status.state is PeerState.REFUSED)
     error = east.row(key).status.last_error
-    assert "spiffe://cluster.local/ns/shop/sa/reviews is not accepted by cluster west" in error
-    assert "accepted: spiffe://cluster.local/ns/istio-system/sa/peerd" in error
+    assert (
+        "cluster west refuses cluster east: spiffe://cluster.local/ns/shop/sa/reviews is not a control"
+        in error
+    )
+    assert "accepted here: spiffe://cluster.local/ns/istio-system/sa/peerd" in error
     await east.stop()
     await west.stop()
 

@@ -247,7 +247,7 @@ async def test_an_identity_that_is_not_accepted_is_refused_as_written(
     with pytest.raises(spec.Ended) as ended:
         await connection.receive(stream)
     assert ended.value.code == 7
-    assert "accepted: spiffe://cluster.local/ns/istio-system/sa/peerd" in ended.value.message
+    assert "accepted here: spiffe://cluster.local/ns/istio-system/sa/peerd" in ended.value.message
 
 
 async def test_without_a_certificate_there_is_no_connection(west: PeeringCluster, root: Authority) -> None:

@@ -17,10 +17,11 @@ from peerd.model.federation import (
     Segment,
 )
 from peerd.model.kube.meta import ObjectKey
+from peerd.model.peer_identity import PeerRefusedError
 from peerd.model.resource import Resource
 from peerd.model.types import ADDRESS, FEDERATED_SERVICE, PEER_INFO, SEGMENT
 from peerd.peering.importer import Importer, Keeper, Stored, StoredPeer
-from peerd.peering.validation import LocalCluster, PeerRefusedError
+from peerd.peering.validation import LocalCluster
 from peerd.protocol.peer_session import Held
 from peerd.protocol.peer_subscription import Put
 

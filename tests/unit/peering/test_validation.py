@@ -6,10 +6,10 @@ import pytest
 from peerd.model.address import Locality
 from peerd.model.federation import Capacity, FederatedPort, FederatedService, PeerInfo, RemotePeer
 from peerd.model.kube.meta import ObjectKey
+from peerd.model.peer_identity import PeerRefusedError
 from peerd.peering.validation import (
     LocalCluster,
     PeerIsSelfError,
-    PeerRefusedError,
     check_certificate,
     check_info,
     fault,
@@ -17,6 +17,7 @@ from peerd.peering.validation import (
 )
 from peerd.transport.base import PeerCertificate
 
+GOOD_URI = "spiffe://west.local/ns/istio-system/sa/peerd"
 LOCAL = LocalCluster("east", "istio-system", "east-lineage")
 INFO = PeerInfo("west", "west-net", "west.local", "west-lineage")
 REMOTE = RemotePeer(
@@ -94,21 +95,22 @@ def test_huge_names_are_refused_without_being_repeated() -> None:
 
 
 def test_who_answers_must_be_who_the_gateway_expects() -> None:
-    check_certificate(REMOTE, PeerCertificate(("spiffe://west.local/ns/istio-system/sa/peerd",), "ab", 0))
+    check_certificate(REMOTE, PeerCertificate((GOOD_URI,), "ab", 0))
     for certificate, words in [
         (None, "no certificate"),
-        (PeerCertificate((), "ab", 0), "the far end is no URI"),
+        (PeerCertificate((), "ab", 0), "exactly one URI, and names none"),
         (PeerCertificate(("spiffe://x/ns/istio-system/sa/peerd",), "ab", 0), "expected spiffe://west.local"),
+        (PeerCertificate((GOOD_URI, "spiffe://west.local/ns/shop/sa/reviews"), "ab", 0), "exactly one URI"),
     ]:
         with pytest.raises(PeerRefusedError, match=words):
             check_certificate(REMOTE, certificate)
 
 
 def test_a_pinned_issuer_must_have_signed() -> None:
-    uris = ("spiffe://west.local/ns/istio-system/sa/peerd",)
+    uris = (GOOD_URI,)
     pinned = with_(REMOTE, issuer="ab")
     check_certificate(pinned, PeerCertificate(uris, "ab", 0))
-    with pytest.raises(PeerRefusedError, match="issuer-sha256 says ab"):
+    with pytest.raises(PeerRefusedError, match="with key cd, pinned is ab"):
         check_certificate(pinned, PeerCertificate(uris, "cd", 0))
 
 
