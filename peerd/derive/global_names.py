@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+import msgspec
+
 from peerd.derive.distribution import LOCAL_NODE, SAME_NODE, SAME_ZONE
 from peerd.derive.problems import warning
 from peerd.derive.services import ServiceInfo
@@ -61,7 +63,10 @@ class Contribution(Record, frozen=True):
 
 
 class GlobalName(Record, frozen=True):
-    """A host name, merged: the oldest contribution's ports and distribution, everybody's identities."""
+    """A host name, merged: the oldest contribution's ports and distribution, everybody's identities.
+
+    `everywhere` are the numbers of ports that every contribution has.
+    """
 
     host: str
     name: str
@@ -69,6 +74,7 @@ class GlobalName(Record, frozen=True):
     ports: tuple[FederatedPort, ...]
     distribution: str
     identities: tuple[str, ...]
+    everywhere: frozenset[int]
     diagnostics: tuple[Diagnostic, ...] = ()
 
     @property
@@ -94,7 +100,29 @@ def merge(contributions: Iterable[Contribution]) -> GlobalName:
         ports=oldest.ports,
         distribution=oldest.distribution,
         identities=tuple(identities),
+        everywhere=frozenset.intersection(*_numbers(ordered)),
         diagnostics=() if own is None else tuple(_conflicts(own, oldest, ordered)),
+    )
+
+
+def _numbers(contributions: Iterable[Contribution]) -> Iterable[frozenset[int]]:
+    last: tuple[FederatedPort, ...] | None = None
+    numbers: frozenset[int] = frozenset()
+    for found in contributions:
+        if found.ports != last:  # thousands of clusters mostly say the same
+            last, numbers = found.ports, frozenset(port.number for port in found.ports)
+            yield numbers
+
+
+def own_targets(ports: Iterable[Port], everywhere: frozenset[int]) -> tuple[Port, ...]:
+    """*ports* as they go on a Service that clusters share.
+
+    A port that not all of them have gets no target there: ztunnel then takes only endpoints that map it
+    themselves, and with one it would send it to everybody (wire-contract §3.3).
+    """
+    return tuple(
+        port if port.service_port in everywhere else msgspec.structs.replace(port, target_port=0)
+        for port in ports
     )
 
 
@@ -155,7 +183,10 @@ def global_service(
         namespace=name.namespace,
         hostname=name.host,
         addresses=addresses,
-        ports=tuple(Port(port.number, target_port(port, local), port.app_protocol) for port in name.ports),
+        ports=own_targets(
+            (Port(port.number, target_port(port, local), port.app_protocol) for port in name.ports),
+            name.everywhere,
+        ),
         subject_alt_names=name.identities,
         waypoint=None if behind is None else behind.waypoint,
         load_balancing=balancing,

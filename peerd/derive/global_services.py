@@ -20,6 +20,7 @@ from peerd.derive.global_names import (
     global_service,
     is_distribution,
     merge,
+    own_targets,
 )
 from peerd.derive.hostnames import Hostnames
 from peerd.derive.imports import Import, admit
@@ -307,6 +308,7 @@ class GlobalServices:
             balancing = global_distribution(name.distribution, default)
         return msgspec.structs.replace(
             service,
+            ports=own_targets(service.ports, name.everywhere),
             subject_alt_names=tuple(sorted({*service.subject_alt_names, *name.identities})),
             load_balancing=balancing,
         )

@@ -69,11 +69,11 @@ def remote_workloads(
 
 def ports_of(found: Import, ports: Iterable[Port]) -> tuple[Port, ...]:
     """Of a service's *ports* those that the peer has, each with a target: a remote port is never 0 (§3.3)."""
-    numbers = {port.number for port in found.service.ports}
+    targets = {port.number: port.target or port.number for port in found.service.ports}
     return tuple(
-        Port(port.service_port, port.target_port or port.service_port)
+        Port(port.service_port, port.target_port or targets[port.service_port])
         for port in ports
-        if port.service_port in numbers
+        if port.service_port in targets
     )
 
 
