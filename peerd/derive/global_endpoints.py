@@ -13,25 +13,26 @@ from peerd.derive.imports import Import
 from peerd.derive.mesh import Mesh, MeshFacts
 from peerd.derive.problems import keyed, warning
 from peerd.derive.remote_workloads import ports_of, remote_workloads
-from peerd.model.address import Locality, NamespacedHostname
+from peerd.model.address import GatewayAddress, Locality, NamespacedHostname
 from peerd.model.diagnostic import Diagnostic
 from peerd.model.federation import Capacity, FederatedService, NetworkGateway
 from peerd.model.identity import SpiffeId
 from peerd.model.record import Record
+from peerd.model.sharing import shared
 from peerd.model.workload import ServicePorts, TunnelProtocol, Workload, WorkloadStatus
 
 # Service, network, locality.
 _Place = tuple[str, str, Locality]
-# Service, namespace and account of its endpoints; both empty for endpoints outside ambient.
+# Service, namespace and account of its endpoints.
 _Account = tuple[str, str, str]
+_NAMED_OUTSIDE = 3
 
 
 class Account(Record, frozen=True):
-    """Who serves a Service: a namespace's account, or nobody we can name (`outside`: so many endpoints)."""
+    """Who serves a Service: a namespace's account."""
 
     namespace: str
     account: str
-    outside: int = 0
 
 
 def capacity_of(_uid: str, workload: Workload) -> Iterable[tuple[_Place, int]]:
@@ -45,12 +46,16 @@ def capacity_of(_uid: str, workload: Workload) -> Iterable[tuple[_Place, int]]:
 
 def account_of(_uid: str, workload: Workload) -> Iterable[tuple[_Account, int]]:
     """Who a local workload is, ready or not: it may answer at any moment (D27)."""
-    hbone = workload.tunnel_protocol is TunnelProtocol.HBONE
-    for entry in workload.services:
-        if hbone:
+    if workload.tunnel_protocol is TunnelProtocol.HBONE:
+        for entry in workload.services:
             yield (entry.service, workload.namespace, workload.service_account or "default"), 1
-        else:
-            yield (entry.service, "", ""), 1
+
+
+def outside_of(_uid: str, workload: Workload) -> Iterable[str]:
+    """The services of a local workload that other clusters cannot reach."""
+    if workload.tunnel_protocol is not TunnelProtocol.HBONE:
+        for entry in workload.services:
+            yield entry.service
 
 
 class GlobalEndpoints:
@@ -76,6 +81,9 @@ class GlobalEndpoints:
             "accounts", engine.aggregate("account sums", workloads, account_of), _account
         )
         self._accounts = engine.index("accounts of services", accounts, lambda key, _found: (key[0],))
+        self._outside = tuple(
+            engine.index("endpoints outside ambient", found, outside_of) for found in workloads
+        )
         self.exports = engine.derive("exports", names.scoped, self._export)
         self._fresh = engine.aggregate("fresh remote capacity", (names.imports,), _fresh)
         self.wire = engine.derive_many("remote workloads", names.imports, self._remote)
@@ -119,22 +127,31 @@ class GlobalEndpoints:
         identities = self._identities_of(ctx, found.info.key, domain)
         weighted = [entry.destination for entry in found.info.service.weighted_waypoints]
         for waypoint in (found.info.service.waypoint, *weighted):
-            if waypoint is not None and isinstance(waypoint.destination, NamespacedHostname):
-                where = waypoint.destination
-                identities |= self._identities_of(ctx, f"{where.namespace}/{where.hostname}", domain)
+            if waypoint is not None:
+                for service in self._waypoint_services(ctx, waypoint):
+                    identities |= self._identities_of(ctx, service, domain)
         return tuple(sorted(identities))
+
+    def _waypoint_services(self, ctx: Context, waypoint: GatewayAddress) -> tuple[str, ...]:
+        """The Services behind a waypoint's host name or IP."""
+        match waypoint.destination:
+            case NamespacedHostname(namespace, hostname):
+                return (f"{namespace}/{hostname}",)
+            case address:
+                return tuple(found.key for found in ctx.find(self._names.by_address, address))
 
     def _identities_of(self, ctx: Context, service: str, domain: str) -> set[str]:
         return {
             str(SpiffeId(domain, found.namespace, found.account))
             for found in ctx.find(self._accounts, service)
-            if found.account
         }
 
     def _export_diagnostics(self, ctx: Context, key: str, found: Scoped) -> dict[str, Diagnostic]:
         if found.contribution is None:
             return {}
-        outside = sum(account.outside for account in ctx.find(self._accounts, found.info.key))
+        outside = sorted(
+            workload.name for index in self._outside for workload in ctx.find(index, found.info.key)
+        )
         if not outside:
             return {}
         return keyed(
@@ -142,7 +159,8 @@ class GlobalEndpoints:
                 warning(
                     f"Service/{key}",
                     "spec.selector",
-                    f"{outside} of its endpoints are outside ambient: other clusters cannot reach them",
+                    f"{len(outside)} of its endpoints are outside ambient, {_some(outside)}:"
+                    " other clusters cannot reach them",
                     "add their Pods to the mesh (istio.io/dataplane-mode=ambient)",
                 ),
             ),
@@ -156,32 +174,32 @@ class GlobalEndpoints:
         ways = ctx.find(self._gateways.by_network, network)
         return tuple(way for way in ways if str(way.gateway) == found.peer) or ways
 
-    def _services(self, ctx: Context, found: Import) -> tuple[ServicePorts, ...]:
+    def _services(self, ctx: Context, name: str, found: Import) -> tuple[ServicePorts, ...]:
         """The names served here that lead to an import, by resource name."""
         service, names = found.service, self._names
         # A user's ServiceEntry may have the global name: it gets no endpoints of ours.
-        served = [ctx.get(names.ports, f"{service.namespace}/{service.global_host}")]
-        if names.takes_over(ctx, found):
+        served = [ctx.get(names.ports, found.key)]
+        if names.takes_over(ctx, name, found):
             key = f"{service.namespace}/{service.local_host}"
             served.append(ctx.get(names.local_ports, key) or ctx.get(names.ports, key))
         entries = [ServicePorts(to.service, ports_of(found, to.ports)) for to in served if to is not None]
-        return tuple(sorted(entries, key=lambda entry: entry.service))
+        return shared(tuple(sorted(entries, key=lambda entry: entry.service)))
 
-    def _remote(self, ctx: Context, _key: tuple[str, str], found: Import) -> dict[str, Workload]:
+    def _remote(self, ctx: Context, key: tuple[str, str], found: Import) -> dict[str, Workload]:
         own = self._mesh.of(ctx).network
         networks = {capacity.network for capacity in found.service.capacity} - {own}
         ways = [way for network in sorted(networks) for way in self._ways(ctx, found, network)]
         return remote_workloads(
             found,
             ways,
-            self._services(ctx, found),
+            self._services(ctx, key[1], found),
             fresh_elsewhere=found.stale and self._is_fresh(ctx, found),
         )
 
     def _is_fresh(self, ctx: Context, found: Import) -> bool:
         """Whether this cluster, or a peer in touch, has capacity for the same name (decision D21)."""
         service = found.service
-        fresh = ctx.get(self._fresh, f"{service.namespace}/{service.global_host}")
+        fresh = ctx.get(self._fresh, found.key)
         if fresh is not None and fresh.amount:
             return True
         scoped = ctx.get(self._names.scoped, service.resource_name)
@@ -233,12 +251,15 @@ def _capacity(_ctx: Context, key: _Place, total: Total) -> Capacity | None:
     return Capacity(key[1], key[2], total.amount) if total.amount else None
 
 
-def _account(_ctx: Context, key: _Account, total: Total) -> Account:
-    return Account(key[1], key[2], 0 if key[2] else total.records)
+def _account(_ctx: Context, key: _Account, total: Total) -> Account | None:
+    return Account(key[1], key[2]) if total.records else None
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _NAMED_OUTSIDE
+    return ", ".join(names[:_NAMED_OUTSIDE]) + (f" and {more} more" if more > 0 else "")
 
 
 def _fresh(_key: tuple[str, str], found: Import) -> Iterable[tuple[str, int]]:
     if not found.stale:
-        service = found.service
-        healthy = sum(capacity.healthy for capacity in service.capacity)
-        yield f"{service.namespace}/{service.global_host}", healthy
+        yield found.key, sum(capacity.healthy for capacity in found.service.capacity)

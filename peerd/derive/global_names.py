@@ -12,6 +12,7 @@ from peerd.model.diagnostic import Diagnostic
 from peerd.model.federation import Allocation, FederatedPort, FederationScope
 from peerd.model.record import Record
 from peerd.model.service import LoadBalancing, Mode, Scope, Service
+from peerd.model.sharing import shared
 
 PREFER_NETWORK = LoadBalancing((Scope.NETWORK,), Mode.FAILOVER)
 PREFER_REGION = LoadBalancing((Scope.REGION,), Mode.FAILOVER)
@@ -40,10 +41,12 @@ def global_distribution(word: str, default: LoadBalancing | None) -> LoadBalanci
 class Contribution(Record, frozen=True):
     """What one cluster says of one host name, without its capacity, which changes too often.
 
-    `peer` is the key of the istio-remote Gateway it came through, empty for this cluster. `identities` are
-    those of the peer's endpoints, empty for this cluster: no own identity goes into a Service (§3.6).
+    `key` is `<namespace>/<host>`, the resource name of the host's Service. `peer` is the key of the
+    istio-remote Gateway it came through, empty for this cluster. `identities` are those of the peer's
+    endpoints, empty for this cluster: no own identity goes into a Service (§3.6).
     """
 
+    key: str
     host: str
     name: str
     namespace: str
@@ -55,11 +58,6 @@ class Contribution(Record, frozen=True):
     takeover: bool
     identities: tuple[str, ...]
     created: str
-
-    @property
-    def key(self) -> str:
-        """`<namespace>/<host>`, the resource name of the host's Service."""
-        return f"{self.namespace}/{self.host}"
 
 
 class GlobalName(Record, frozen=True):
@@ -91,7 +89,7 @@ def merge(contributions: Iterable[Contribution]) -> GlobalName:
     """
     ordered = sorted(contributions, key=lambda found: (found.created or "~", found.cluster, found.peer))
     oldest = ordered[0]
-    identities = sorted({identity for found in ordered for identity in found.identities})
+    identities = tuple(sorted({identity for found in ordered for identity in found.identities}))
     own = next((found for found in ordered if not found.peer), None)
     return GlobalName(
         host=oldest.host,
@@ -99,8 +97,8 @@ def merge(contributions: Iterable[Contribution]) -> GlobalName:
         namespace=oldest.namespace,
         ports=oldest.ports,
         distribution=oldest.distribution,
-        identities=tuple(identities),
-        everywhere=frozenset.intersection(*_numbers(ordered)),
+        identities=oldest.identities if identities == oldest.identities else identities,  # one copy
+        everywhere=shared(frozenset.intersection(*_numbers(ordered))),
         diagnostics=() if own is None else tuple(_conflicts(own, oldest, ordered)),
     )
 
@@ -120,9 +118,11 @@ def own_targets(ports: Iterable[Port], everywhere: frozenset[int]) -> tuple[Port
     A port that not all of them have gets no target there: ztunnel then takes only endpoints that map it
     themselves, and with one it would send it to everybody (wire-contract §3.3).
     """
-    return tuple(
-        port if port.service_port in everywhere else msgspec.structs.replace(port, target_port=0)
-        for port in ports
+    return shared(
+        tuple(
+            port if port.service_port in everywhere else msgspec.structs.replace(port, target_port=0)
+            for port in ports
+        )
     )
 
 

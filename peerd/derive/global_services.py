@@ -26,6 +26,7 @@ from peerd.derive.hostnames import Hostnames
 from peerd.derive.imports import Import, admit
 from peerd.derive.mesh import Mesh
 from peerd.derive.namespaces import NamespaceFacts
+from peerd.derive.peer_ways import PeerWays
 from peerd.derive.problems import keyed, name_of, warning
 from peerd.derive.scope import Reach
 from peerd.derive.segments import Segments
@@ -104,7 +105,13 @@ class GlobalServices:
         # Under `<namespace>/<name>` of the Service.
         self.scoped = engine.derive("scoped services", services.table, self._scoped, joined=(objects,))
         self.asked = engine.memo("takeovers", self._asked)
+        # Waypoints may be named by IP.
+        self.by_address = engine.index(
+            "services by address", hostnames.table, lambda _key, info: info.service.addresses
+        )
+        self._ways = PeerWays(engine, gateways=gateways, views=views)
         # Under the Gateway's key and the service's name.
+        self._told = imports
         self.imports = engine.derive("admitted imports", imports, self._admitted)
         contributions = engine.union(
             "contributions",
@@ -138,6 +145,7 @@ class GlobalServices:
                 lambda _ctx, _key, found: keyed(found.diagnostics, f"conflict {found.host}"),
             ),
             engine.derive_many("takeover diagnostics", self.imports, self._takeover_diagnostics),
+            self._ways.diagnostics,
         )
 
     # -- what our own Services say -----------------------------------------------------------------------
@@ -167,8 +175,10 @@ class GlobalServices:
                 fix = f"write one of {', '.join(DISTRIBUTIONS)}; PreferNetwork is used for the global name"
                 diagnostics.append(warning(where, "spec.trafficDistribution", f"unknown {word!r}", fix))
                 word = ""
+            host = f"{meta.name}.{meta.namespace}.{self._segments.of(ctx).domain}"
             contribution = Contribution(
-                host=f"{meta.name}.{meta.namespace}.{self._segments.of(ctx).domain}",
+                key=f"{meta.namespace}/{host}",
+                host=host,
                 name=meta.name,
                 namespace=meta.namespace,
                 cluster=self._settings.cluster_id,
@@ -191,7 +201,18 @@ class GlobalServices:
     # -- what peers say ----------------------------------------------------------------------------------
 
     def _admitted(self, ctx: Context, key: tuple[str, str], service: FederatedService) -> Import | None:
-        gateway, view = ctx.get(self._gateways.remote, key[0]), ctx.get(self._views, key[0])
+        """What is taken in; of one cluster's word through several Gateways the first Gateway's."""
+        found = self._admit(ctx, key[0], service)
+        if found is None:
+            return None
+        for gateway in ctx.ask(self._ways.before, key[0]):
+            other = ctx.get(self._told, (gateway, key[1]))
+            if other is not None and self._admit(ctx, gateway, other) is not None:
+                return None
+        return found
+
+    def _admit(self, ctx: Context, through: str, service: FederatedService) -> Import | None:
+        gateway, view = ctx.get(self._gateways.remote, through), ctx.get(self._views, through)
         if gateway is None or view is None:
             return None
         return admit(
@@ -206,18 +227,18 @@ class GlobalServices:
         """What the service is called inside our own cluster."""
         return hostname(service.name, service.namespace, self._settings.domain)
 
-    def takes_over(self, ctx: Context, found: Import) -> bool:
-        """Whether an import also answers to its local name here (decisions D23, D25)."""
+    def takes_over(self, ctx: Context, name: str, found: Import) -> bool:
+        """Whether an import, service *name*, also answers to its local name here (decisions D23, D25)."""
         service = found.service
         if service.local_host != self.local_host(service):
             return False
-        asked = ctx.ask(self.asked, (service.namespace, service.name))
+        asked = ctx.ask(self.asked, name)
         return asked.own or (asked.open and found.may_take_over and service.takeover)
 
-    def _asked(self, ctx: Context, name: tuple[str, str]) -> Asked:
-        namespace, service = name
-        if ctx.get(self._services.table, f"{namespace}/{service}") is not None:
-            scoped = ctx.get(self.scoped, f"{namespace}/{service}")
+    def _asked(self, ctx: Context, name: str) -> Asked:
+        namespace, _, service = name.partition("/")
+        if ctx.get(self._services.table, name) is not None:
+            scoped = ctx.get(self.scoped, name)
             reach = Reach() if scoped is None else scoped.reach
             return Asked(reach.takeover, reach.by_rule, not reach.opted_out)
         host = hostname(service, namespace, self._settings.domain)
@@ -233,6 +254,7 @@ class GlobalServices:
         """What a peer says of its global name, and of the local name where that is taken over."""
         service = found.service
         contribution = Contribution(
+            key=found.key,
             host=service.global_host,
             name=service.name,
             namespace=service.namespace,
@@ -246,17 +268,20 @@ class GlobalServices:
             created=service.created,
         )
         given = {(*key, ""): contribution}
-        if self.takes_over(ctx, found):
-            given[*key, "local"] = msgspec.structs.replace(contribution, host=service.local_host)
+        if self.takes_over(ctx, key[1], found):
+            host = service.local_host
+            given[*key, "local"] = msgspec.structs.replace(
+                contribution, key=f"{service.namespace}/{host}", host=host
+            )
         return given
 
     def _takeover_diagnostics(
-        self, ctx: Context, _key: tuple[str, str], found: Import
+        self, ctx: Context, key: tuple[str, str], found: Import
     ) -> dict[str, Diagnostic]:
         service = found.service
         if service.local_host == self.local_host(service):
             return {}
-        if not ctx.ask(self.asked, (service.namespace, service.name)).own:
+        if not ctx.ask(self.asked, key[1]).own:
             return {}
         return keyed(
             (
@@ -302,7 +327,7 @@ class GlobalServices:
         if name is None or info.source != SERVICE:
             return service
         balancing = service.load_balancing
-        asked = ctx.ask(self.asked, (service.namespace, service.name))
+        asked = ctx.ask(self.asked, f"{service.namespace}/{service.name}")
         if balancing is None and not asked.by_rule:
             default = PREFER_NETWORK if asked.own else None
             balancing = global_distribution(name.distribution, default)

@@ -11,12 +11,18 @@ from peerd.model.federation import FederatedService, FederationScope, Freshness,
 from peerd.model.identity import parse_spiffe_id
 from peerd.model.kube.gateway import Gateway
 from peerd.model.record import Record
+from peerd.model.sharing import shared
 
 
 class Import(Record, frozen=True):
-    """A service of a peer that is taken in. `peer` is the key of its Gateway, `locality` the Gateway's."""
+    """A service of a peer that is taken in. `peer` is the key of its Gateway, `locality` the Gateway's.
+
+    `key` is the resource name of its global name's Service, `<namespace>/<host>`: made once, it is looked up
+    by many.
+    """
 
     peer: str
+    key: str
     cluster: str
     network: str
     trust_domain: str
@@ -52,14 +58,15 @@ def admit(
         return None
     found = gateway.metadata.labels
     return Import(
-        peer=str(gateway.key),
+        peer=shared(str(gateway.key)),
+        key=f"{service.namespace}/{service.global_host}",
         cluster=info.cluster,
         network=remote_network(gateway, view),
         trust_domain=info.trust_domain,
         stale=view.freshness is Freshness.STALE,
         may_take_over=notes.peer_takeover == "true",
-        locality=Locality(
-            found.get(labels.REGION, ""), found.get(labels.ZONE, ""), found.get(labels.SUBZONE, "")
+        locality=shared(
+            Locality(found.get(labels.REGION, ""), found.get(labels.ZONE, ""), found.get(labels.SUBZONE, ""))
         ),
         service=service,
     )

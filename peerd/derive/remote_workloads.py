@@ -7,6 +7,7 @@ import xxhash
 from peerd.derive.imports import Import
 from peerd.model.address import Locality, NamespacedHostname, NetworkAddress, Port, ip_text
 from peerd.model.federation import NetworkGateway
+from peerd.model.sharing import shared
 from peerd.model.workload import ServicePorts, TunnelProtocol, Workload
 
 STALE_DIVISOR = 10
@@ -45,7 +46,7 @@ def remote_workloads(
         into = [way for way in ways.values() if way.network == capacity.network]
         if not into:
             continue
-        locality = _filled(capacity.locality, found.locality)
+        locality = shared(_filled(capacity.locality, found.locality))
         shares = split(
             counted(capacity.healthy, stale=found.stale, fresh_elsewhere=fresh_elsewhere), len(into)
         )
@@ -70,10 +71,12 @@ def remote_workloads(
 def ports_of(found: Import, ports: Iterable[Port]) -> tuple[Port, ...]:
     """Of a service's *ports* those that the peer has, each with a target: a remote port is never 0 (§3.3)."""
     targets = {port.number: port.target or port.number for port in found.service.ports}
-    return tuple(
-        Port(port.service_port, port.target_port or targets[port.service_port])
-        for port in ports
-        if port.service_port in targets
+    return shared(
+        tuple(
+            Port(port.service_port, port.target_port or targets[port.service_port])
+            for port in ports
+            if port.service_port in targets
+        )
     )
 
 

@@ -68,6 +68,7 @@ from peerd.model.kube.meta import KubeObject, ObjectKey
 from peerd.model.mesh import Settings
 from peerd.model.record import Record
 from peerd.model.service import Service as WireService
+from peerd.model.sharing import shared
 from peerd.model.workload import Workload
 
 _Put = tuple[Input[Any, Any], Any, Any]
@@ -330,7 +331,7 @@ class World:
                     told = None if change.object is None else (misnamed(change.kind, change.key),)
                     yield inputs.problems, f"{change.kind}/{change.key}", told
             elif isinstance(change, ImportChange):
-                yield inputs.imports, (str(change.peer), change.name), change.service
+                yield inputs.imports, (shared(str(change.peer)), change.name), change.service
             elif isinstance(change, PeerChange):
                 yield inputs.views, str(change.peer), change.view
             elif isinstance(change, AllocationChange):

@@ -43,6 +43,7 @@ from peerd.model.service import (
     Visibility,
     WeightedWaypoint,
 )
+from peerd.model.sharing import shared
 from peerd.model.types import ADDRESS
 from peerd.model.workload import (
     ApplicationTunnel,
@@ -99,10 +100,12 @@ def _encode_workload(record: Workload) -> Resource:
     aliases: tuple[str, ...] = ()
     if record.network_mode is NetworkMode.STANDARD:
         aliases = tuple([f"{record.network}/{ip_text(address)}" for address in record.addresses])
-    groups = [f"service/{entry.service}" for entry in record.services]
+    groups = [shared(f"service/{entry.service}") for entry in record.services]
     if record.node:
         groups.append(f"node/{record.node}")
-    return Resource(record.uid, version, frame(record.uid, version, _HEADER, payload), aliases, tuple(groups))
+    return Resource(
+        record.uid, version, frame(record.uid, version, _HEADER, payload), aliases, shared(tuple(groups))
+    )
 
 
 def _encode_service(record: Service) -> Resource:

@@ -15,6 +15,7 @@ from peerd.model.federation import (
     Segment,
 )
 from peerd.model.resource import Resource
+from peerd.model.sharing import shared
 from peerd.model.types import FEDERATED_SERVICE, PEER_INFO, SEGMENT
 
 PEER_INFO_NAME = "self"
@@ -83,8 +84,8 @@ def decode_federated_service(payload: bytes) -> FederatedService:
         raise DecodeError(f"summary.scope {summary.scope} is unknown, so who may see the service is unknown")
     capacity = tuple(
         Capacity(
-            c.network,
-            Locality(c.locality.region, c.locality.zone, c.locality.subzone),
+            shared(c.network),
+            shared(Locality(c.locality.region, c.locality.zone, c.locality.subzone)),
             c.healthy,
         )
         for c in message.capacity
@@ -93,18 +94,18 @@ def decode_federated_service(payload: bytes) -> FederatedService:
         raise DecodeError("capacity names the same network and locality twice")
     return FederatedService(
         name=summary.name,
-        namespace=summary.namespace,
+        namespace=shared(summary.namespace),
         global_host=summary.global_host,
         local_host=summary.local_host,
         scope=scope,
         takeover=summary.takeover,
         aliases=tuple(summary.aliases),
-        ports=tuple(_port(port) for port in summary.ports),
-        identities=tuple(summary.identities),
-        capacity=tuple(c for c in capacity if c.healthy),
-        distribution=summary.distribution,
+        ports=shared(tuple(_port(port) for port in summary.ports)),
+        identities=shared(tuple(summary.identities)),
+        capacity=shared(tuple(c for c in capacity if c.healthy)),
+        distribution=shared(summary.distribution),
         waypoint=summary.waypoint,
-        created=summary.created,
+        created=shared(summary.created),
     )
 
 

@@ -14,6 +14,7 @@ from peerd.model.kube.meta import ObjectKey
 from peerd.model.service import LoadBalancing, Mode, Scope, Service
 
 OWN = Contribution(
+    key="shop/a.shop.mesh.internal",
     host="a.shop.mesh.internal",
     name="a",
     namespace="shop",

@@ -48,6 +48,7 @@ def test_a_sound_service_is_taken_in_with_the_gateways_word() -> None:
     found = taken(by=gateway({"peering.peerd.io/allow-takeover": "true"}, labels))
     assert found == Import(
         peer="istio-system/west",
+        key="shop/reviews.shop.mesh.internal",
         cluster="west",
         network="west",
         trust_domain="west.local",

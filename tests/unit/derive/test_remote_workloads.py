@@ -70,6 +70,7 @@ def imported(*capacity: Capacity, trust_domain: str = "cluster.local") -> Import
     )
     return Import(
         peer="istio-system/west",
+        key="shop/reviews.shop.mesh.internal",
         cluster="west",
         network="west",
         trust_domain=trust_domain,
