@@ -47,6 +47,12 @@ CA_FILE_BYTES = Limit(
 CSR_BYTES = Limit(
     "csr_bytes", 64 * 1024, "bytes", "the largest real request, with an RSA 8192 key, is under 4 KiB of PEM"
 )
+CSR_RSA_BITS = Limit(
+    "csr_rsa_bits",
+    8_192,
+    "bits",
+    "the largest RSA key that is in use; the cost of a signature grows with the square of it and more",
+)
 TOKEN_BYTES = Limit(
     "token_bytes", 16 * 1024, "bytes", "a projected token has about 1 KiB; larger ones are an attack"
 )
@@ -95,6 +101,36 @@ PEER_CHANGES = Limit(
 )
 PEER_ADDRESSES = Limit(
     "peer_addresses", 16, "addresses", "per Gateway, after DNS: what one round of dialling may try"
+)
+PEER_REFUSALS = Limit(
+    "peer_refusals",
+    1_000,
+    "resources",
+    "per peer: refused resources kept with their reasons for people to see; the rest is only counted",
+)
+PEER_REFUSED_BYTES = Limit(
+    "peer_refused_bytes",
+    16 * 1024 * 1024,
+    "bytes",
+    "per type: names and versions refused in one sync, kept for its digest: 50,000, then the stream ends",
+)
+PEER_REASON_CHARACTERS = Limit(
+    "peer_reason_characters",
+    4_096,
+    "characters",
+    "what a NACK to a peer says in all, and what is kept of one reason; enough to know what to mend",
+)
+PEER_METADATA_CHARACTERS = Limit(
+    "peer_metadata_characters",
+    253,
+    "characters",
+    "each of the names a stream opens with; none of cluster, instance, segment is longer than a DNS name",
+)
+PEER_CAPACITY = Limit(
+    "peer_capacity",
+    1_000_000,
+    "endpoints",
+    "per service, network and locality: more than any cluster runs; a larger number would draw all traffic",
 )
 PEERS_INBOUND = Limit(
     "peers_inbound", 10_000, "streams", "served at once; each costs about 100 KiB with its TLS state"
@@ -197,6 +233,7 @@ LIMITS: tuple[Limit, ...] = (
     SOURCE_ALIASES,
     CA_FILE_BYTES,
     CSR_BYTES,
+    CSR_RSA_BITS,
     TOKEN_BYTES,
     CSRS_WAITING,
     PEER_VERSION_MAP_BYTES,
@@ -208,6 +245,11 @@ LIMITS: tuple[Limit, ...] = (
     PEER_NAME_CHARACTERS,
     PEER_CHANGES,
     PEER_ADDRESSES,
+    PEER_REFUSALS,
+    PEER_REFUSED_BYTES,
+    PEER_REASON_CHARACTERS,
+    PEER_METADATA_CHARACTERS,
+    PEER_CAPACITY,
     PEERS_INBOUND,
     CHANGE_LOG_NAMES,
     RESPONSE_BYTES,

@@ -10,11 +10,10 @@ from peerd import limits
 from peerd.ca import leaf, pem
 from peerd.ca.bundle import CaBundle
 from peerd.ca.leaf import LeafKey
+from peerd.limits import CSR_RSA_BITS, hit
 
 DEFAULT_TTL = 24 * 3600
 MAX_TTL = 90 * 24 * 3600
-
-_MAX_RSA_BITS = 8192
 
 
 class SigningFault(Enum):
@@ -106,12 +105,14 @@ def _proven_key(csr: str) -> LeafKey:
         raise SigningError(SigningFault.REQUEST, "the request is not signed by the key it names")
     if isinstance(public_key, ec.EllipticCurvePublicKey) and public_key.curve.name in pem.CURVE_NAMES:
         return public_key
-    if isinstance(public_key, rsa.RSAPublicKey) and pem.MIN_RSA_BITS <= public_key.key_size <= _MAX_RSA_BITS:
-        return public_key
+    if isinstance(public_key, rsa.RSAPublicKey) and public_key.key_size >= pem.MIN_RSA_BITS:
+        if public_key.key_size <= CSR_RSA_BITS.value:
+            return public_key
+        hit(CSR_RSA_BITS)
     raise SigningError(
         SigningFault.REQUEST,
         f"the request's key is neither EC (P-256, P-384, P-521) nor RSA of {pem.MIN_RSA_BITS} to"
-        f" {_MAX_RSA_BITS} bits",
+        f" {CSR_RSA_BITS.value} bits",
     )
 
 

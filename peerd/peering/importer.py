@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from peerd.encode.frame import DecodeError
 from peerd.encode.peering import PEER_INFO_NAME, decode_federated_service, decode_peer_info, decode_segment
+from peerd.limits import PEER_NAME_CHARACTERS, PEER_REASON_CHARACTERS, PEER_REFUSALS, hit
 from peerd.model.changes import Change, ImportChange, PeerChange
 from peerd.model.federation import FederatedService, Freshness, PeerInfo, PeerView, RemotePeer
 from peerd.model.kube.meta import ObjectKey
@@ -66,14 +67,18 @@ class _Peer:
     freshness: Freshness = Freshness.STALE
     info: PeerInfo | None = None
     synced: bool = False
+    connected: bool = False
     services: dict[str, FederatedService] = field(default_factory=dict)
     versions: dict[str, dict[str, str]] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
+    refused: dict[tuple[str, str], str] = field(default_factory=dict)
     ledger: Ledger = field(default_factory=Ledger)
 
 
 class ImportCounts(Record, frozen=True):
-    """What is held of a peer: services, their bytes on the wire, and refused resources with reasons."""
+    """What is held of a peer: services, the bytes of all resources, and refused ones with reasons.
+
+    Refused resources of other types than FederatedService are named `<type> <name>`.
+    """
 
     services: int = 0
     bytes: int = 0
@@ -148,6 +153,20 @@ class Importer:
             peer.remote = remote
             self.age(key, now)
 
+    def opened(self, key: ObjectKey) -> None:
+        """A connection begins. Until `closed`, nothing of the peer expires.
+
+        The session offered what is held; to forget that behind its back would leave a hole that nothing fills.
+        And a wall clock that is set forward is no reason to drop a peer that answers.
+        """
+        self._peers[key].connected = True
+
+    def closed(self, key: ObjectKey) -> None:
+        """The connection is over; its Gateway may be gone."""
+        peer = self._peers.get(key)
+        if peer is not None:
+            peer.connected = False
+
     def held(self, key: ObjectKey) -> Held:
         """What a new connection may offer to resume from."""
         peer = self._peers[key]
@@ -166,9 +185,11 @@ class Importer:
         refused: dict[str, str] = {}
         for put in puts:
             try:
-                self._take_other(peer, type_url, put)
+                reason = self._take_other(peer, type_url, put)
             except DecodeError as error:
-                refused[put.name] = peer.refused[put.name] = str(error)
+                reason = str(error)
+            if reason:
+                refused[put.name] = _refuse(peer, type_url, put.name, reason)
             else:
                 self._accept(peer, type_url, put)
         return refused
@@ -180,11 +201,10 @@ class Importer:
         for name in names:
             if peer.versions.get(type_url, {}).pop(name, None) is not None:
                 self._keeper.delete(key, type_url, name)
-            peer.refused.pop(name, None)
-            if type_url == FEDERATED_SERVICE:
-                peer.ledger.remove(name)
-                if peer.services.pop(name, None) is not None:
-                    changes.append(ImportChange(key, name, None))
+            peer.refused.pop((type_url, _short(name)), None)
+            peer.ledger.remove(type_url, name)
+            if type_url == FEDERATED_SERVICE and peer.services.pop(name, None) is not None:
+                changes.append(ImportChange(key, name, None))
         self._send(changes)
 
     def check_standing(self, key: ObjectKey) -> None:
@@ -221,7 +241,8 @@ class Importer:
         """Bring freshness up to wall-clock *now*; expiry withdraws what was imported."""
         peer = self._peers[key]
         # A peer that was never heard has nothing to withdraw: it stays as it is until it speaks.
-        self._set_freshness(peer, freshness(peer.last_heartbeat, now, peer.remote.expire_after, self._rules))
+        expire_after = 0 if peer.connected else peer.remote.expire_after
+        self._set_freshness(peer, freshness(peer.last_heartbeat, now, expire_after, self._rules))
         return peer.freshness
 
     def freshness(self, key: ObjectKey) -> Freshness:
@@ -238,7 +259,7 @@ class Importer:
         return ImportCounts(
             services=len(peer.services),
             bytes=peer.ledger.bytes,
-            refused=tuple(sorted(peer.refused.items())),
+            refused=tuple(sorted((_label(*key), reason) for key, reason in peer.refused.items())),
             synced=peer.synced,
             last_heartbeat=peer.last_heartbeat,
             freshness=peer.freshness,
@@ -246,6 +267,7 @@ class Importer:
         )
 
     def _take_services(self, peer: _Peer, puts: Sequence[Put]) -> dict[str, str]:
+        type_url = FEDERATED_SERVICE
         refused: dict[str, str] = {}
         changes: list[Change] = []
         info = peer.info
@@ -254,32 +276,29 @@ class Importer:
         for put in puts:
             try:
                 service = decode_federated_service(put.payload)
-                reason = fault(put.name, service, info, self._local) or peer.ledger.refusal(
-                    put.name, len(put.payload)
-                )
+                reason = fault(put.name, service, info, self._local) or _over_quota(peer, type_url, put)
             except DecodeError as error:
                 reason = str(error)
             if reason:
-                refused[put.name] = peer.refused[put.name] = reason
+                refused[put.name] = _refuse(peer, type_url, put.name, reason)
                 continue
-            self._accept(peer, FEDERATED_SERVICE, put)
+            self._accept(peer, type_url, put)
             if peer.services.get(put.name) != service:
                 peer.services[put.name] = service
                 changes.append(ImportChange(peer.remote.key, put.name, service))
         self._send(changes)
         return refused
 
-    def _take_other(self, peer: _Peer, type_url: str, put: Put) -> None:
+    def _take_other(self, peer: _Peer, type_url: str, put: Put) -> str:
         if type_url == PEER_INFO:
-            self._take_info(peer, put)
-        elif type_url == SEGMENT:
-            _check_segment(put, peer.info)
-        else:
-            raise DecodeError(_WORKLOADS_REFUSED)
+            return self._take_info(peer, put)
+        if type_url == SEGMENT:
+            return _segment_fault(put.name, put.payload, peer.info) or _over_quota(peer, type_url, put)
+        return _WORKLOADS_REFUSED
 
-    def _take_info(self, peer: _Peer, put: Put) -> None:
+    def _take_info(self, peer: _Peer, put: Put) -> str:
         if put.name != PEER_INFO_NAME:
-            raise DecodeError(f"PeerInfo has one resource, {PEER_INFO_NAME!r}")
+            return f"PeerInfo has one resource, {PEER_INFO_NAME!r}"
         info = decode_peer_info(put.payload)
         check_info(peer.remote, info, self._local)
         if peer.synced and peer.info is not None and not same_cluster(peer.info, info):
@@ -289,12 +308,14 @@ class Importer:
             raise PeerRefusedError(
                 f"the peer became another cluster: {_who(peer.info)} is now {_who(info)}; starting over"
             )
-        if peer.info != info:
+        reason = _over_quota(peer, PEER_INFO, put)
+        if not reason and peer.info != info:
             peer.info = info
             self._send([self._view(peer)])
+        return reason
 
     def _accept(self, peer: _Peer, type_url: str, put: Put) -> None:
-        peer.refused.pop(put.name, None)
+        peer.refused.pop((type_url, _short(put.name)), None)
         peer.versions.setdefault(type_url, {})[put.name] = put.version
         self._keeper.put(Stored(peer.remote.key, type_url, put.name, put.version, put.payload))
 
@@ -306,7 +327,7 @@ class Importer:
                     peer.info = decode_peer_info(resource.payload)
                 elif resource.type_url == FEDERATED_SERVICE:
                     peer.services[resource.name] = decode_federated_service(resource.payload)
-                    peer.ledger.enter(resource.name, len(resource.payload))
+                    peer.ledger.enter(FEDERATED_SERVICE, resource.name, len(resource.payload))
             except DecodeError:
                 continue  # written by a version that understood more: the peer sends it again
             peer.versions.setdefault(resource.type_url, {})[resource.name] = resource.version
@@ -347,15 +368,42 @@ class Importer:
             self._emit(changes)
 
 
-def _check_segment(put: Put, info: PeerInfo | None) -> None:
-    segment = decode_segment(put.payload)
+def _over_quota(peer: _Peer, type_url: str, put: Put) -> str:
+    return peer.ledger.refusal(type_url, put.name, len(put.payload) + len(put.version))
+
+
+def _refuse(peer: _Peer, type_url: str, name: str, reason: str) -> str:
+    """Remember that a resource was refused, for people to see; what they see is bounded."""
+    key = type_url, _short(name)
+    reason = reason[: PEER_REASON_CHARACTERS.value]
+    if key in peer.refused or len(peer.refused) < PEER_REFUSALS.value:
+        peer.refused[key] = reason
+    else:
+        hit(PEER_REFUSALS)
+    return reason
+
+
+def _short(name: str) -> str:
+    return name[: PEER_NAME_CHARACTERS.value]
+
+
+def _label(type_url: str, name: str) -> str:
+    return name if type_url == FEDERATED_SERVICE else f"{type_url.rpartition('.')[2]} {name}"
+
+
+def _segment_fault(name: str, payload: bytes, info: PeerInfo | None) -> str:
+    """Why a Segment is not taken. Raises DecodeError."""
+    segment = decode_segment(payload)
+    if name != segment.name:
+        return f"the resource is not called {segment.name!r:.80} as its content is"
     if info is not None and (segment.name, segment.domain) != (
         info.segment or "default",
         info.segment_domain,
     ):
-        raise DecodeError(
-            f"segment {segment.name!r} with domain {segment.domain!r} is not the one PeerInfo names"
+        return (
+            f"segment {segment.name!r:.80} with domain {segment.domain!r:.260} is not the one PeerInfo names"
         )
+    return ""
 
 
 def _as_changes(stored: StoredPeer, how: Freshness) -> list[Change]:

@@ -1,13 +1,16 @@
 """What one peer may take (limits.py): size, number, rate. Over quota the last good state stays."""
 
+from collections import Counter
+
 from peerd.limits import PEER_BYTES, PEER_CHANGES, PEER_RESOURCE_BYTES, PEER_RESOURCES, hit
 
 
 class Ledger:
-    """How many resources of one peer are held and how many bytes they took on the wire."""
+    """How many resources of one peer are held, by type, and how many bytes they took on the wire."""
 
     def __init__(self) -> None:
-        self._sizes: dict[str, int] = {}
+        self._sizes: dict[tuple[str, str], int] = {}
+        self._counts: Counter[str] = Counter()
         self._bytes = 0
 
     @property
@@ -18,28 +21,34 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._sizes)
 
-    def refusal(self, name: str, size: int) -> str:
+    def refusal(self, type_url: str, name: str, size: int) -> str:
         """Why a resource of *size* bytes is over quota; empty, and entered, where it is not."""
         if size > PEER_RESOURCE_BYTES.value:
             hit(PEER_RESOURCE_BYTES)
             return f"over quota: {size} bytes, at most {PEER_RESOURCE_BYTES.value} for one resource"
-        if name not in self._sizes and len(self._sizes) >= PEER_RESOURCES.value:
+        held = self._sizes.get((type_url, name))
+        if held is None and self._counts[type_url] >= PEER_RESOURCES.value:
             hit(PEER_RESOURCES)
             return f"over quota: more than {PEER_RESOURCES.value} resources"
-        if self._bytes - self._sizes.get(name, 0) + size > PEER_BYTES.value:
+        if self._bytes - (held or 0) + size > PEER_BYTES.value:
             hit(PEER_BYTES)
             return f"over quota: more than {PEER_BYTES.value} bytes in all"
-        self.enter(name, size)
+        self.enter(type_url, name, size)
         return ""
 
-    def enter(self, name: str, size: int) -> None:
+    def enter(self, type_url: str, name: str, size: int) -> None:
         """Count a resource, without asking."""
-        self._bytes += size - self._sizes.get(name, 0)
-        self._sizes[name] = size
+        self.remove(type_url, name)
+        self._counts[type_url] += 1
+        self._bytes += size
+        self._sizes[type_url, name] = size
 
-    def remove(self, name: str) -> None:
+    def remove(self, type_url: str, name: str) -> None:
         """A resource is gone."""
-        self._bytes -= self._sizes.pop(name, 0)
+        size = self._sizes.pop((type_url, name), None)
+        if size is not None:
+            self._counts[type_url] -= 1
+            self._bytes -= size
 
 
 class RateLimit:

@@ -2,7 +2,7 @@
 
 import re
 
-from peerd.limits import PEER_NAME_CHARACTERS
+from peerd.limits import PEER_CAPACITY, PEER_NAME_CHARACTERS, hit
 from peerd.model.federation import FederatedService, PeerInfo, RemotePeer
 from peerd.model.identity import SpiffeId, parse_spiffe_id
 from peerd.model.peer_identity import PeerRefusedError, check_peer
@@ -10,7 +10,6 @@ from peerd.model.record import Record
 from peerd.transport.base import PeerCertificate
 
 _DNS = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*")
-_HEALTHY_MOST = 1_000_000
 
 
 class LocalCluster(Record, frozen=True):
@@ -101,6 +100,7 @@ def fault(name: str, service: FederatedService, info: PeerInfo, local: LocalClus
 
 def _names(name: str, service: FederatedService, info: PeerInfo, local: LocalCluster) -> str:  # noqa: PLR0911
     if len(name) > PEER_NAME_CHARACTERS.value:
+        hit(PEER_NAME_CHARACTERS)
         return f"the name is longer than {PEER_NAME_CHARACTERS.value} characters"
     if name != service.resource_name:
         return f"the resource is not called {service.resource_name} as its content is"
@@ -136,6 +136,7 @@ def _numbers(service: FederatedService) -> str:
     if len({(p.number, p.protocol) for p in service.ports}) != len(service.ports):
         return "a port is named twice"
     for capacity in service.capacity:
-        if capacity.healthy > _HEALTHY_MOST:
+        if capacity.healthy > PEER_CAPACITY.value:
+            hit(PEER_CAPACITY)
             return f"a capacity of {capacity.healthy} is not credible"
     return ""

@@ -14,13 +14,13 @@ goes to FULL once; a FULL that does not is the peer's fault and ends the stream.
 from collections.abc import Iterable, Mapping
 from enum import Enum
 
-from peerd.limits import PEER_VERSION_MAP_BYTES, hit
+from peerd.limits import PEER_REASON_CHARACTERS, PEER_REFUSED_BYTES, PEER_VERSION_MAP_BYTES, hit
 from peerd.model.record import Record
 from peerd.protocol.envelope import DeltaResponse, Node, delta_request
 from peerd.protocol.peer_digest import digest
 from peerd.protocol.peer_wire import SYNC_NAME, PeerProtocolError, Sync, SyncState, decode_sync, offer
 
-_REASON_BYTES = 4096
+_ENTRY_BYTES = 250  # what a name and a version cost beside their characters
 
 
 class Phase(Enum):
@@ -68,6 +68,7 @@ class PeerSubscription:
         self.phase = Phase.OFFERED if self.held and lineage else Phase.FULL
         self._lineage = lineage
         self._refused: dict[str, str] = {}
+        self._refused_bytes = 0
         self._confirmed: set[str] = set()
 
     def open(self, node: Node | None = None) -> bytes:
@@ -107,19 +108,20 @@ class PeerSubscription:
         """Record what was accepted, answer, and move on at `@sync`. *refused* maps names to reasons.
 
         Raises:
-            PeerProtocolError: a full sync that does not add up to the digest the peer gave.
+            PeerProtocolError: a full sync that does not add up to the digest the peer gave, or more refused
+            resources than are remembered.
         """
         for put in delivery.puts:
             if put.name in refused:
-                self._refused[put.name] = put.version
+                self._refuse(put)
             else:
                 self.held[put.name] = put.version
-                self._refused.pop(put.name, None)
+                self._forget_refused(put.name)
             if self.phase is Phase.FULL:
                 self._confirmed.add(put.name)
         for name in delivery.removed:
             self.held.pop(name, None)
-            self._refused.pop(name, None)
+            self._forget_refused(name)
             self._confirmed.discard(name)
         answer = self._answer(delivery.nonce, refused)
         if delivery.sync is None:
@@ -143,7 +145,9 @@ class PeerSubscription:
                 )
             return Settled((answer, self._ask_full()))
         self.phase = Phase.SYNCED
+        # Only the digest of a sync needs them, and there is none after this.
         self._confirmed = set()
+        self._refused = {}
         return Settled((answer,), swept, synced=True)
 
     def _ask_difference(self) -> bytes:
@@ -160,7 +164,26 @@ class PeerSubscription:
         self.phase = Phase.FULL
         self._confirmed = set()
         self._refused = {}
+        self._refused_bytes = 0
         return self._subscribe({})
+
+    def _refuse(self, put: Put) -> None:
+        if self.phase is Phase.SYNCED:
+            return
+        self._forget_refused(put.name)
+        self._refused[put.name] = put.version
+        self._refused_bytes += len(put.name) + len(put.version) + _ENTRY_BYTES
+        if self._refused_bytes > PEER_REFUSED_BYTES.value:
+            hit(PEER_REFUSED_BYTES)
+            raise PeerProtocolError(
+                f"{self.type_url}: {len(self._refused)} resources of one sync had to be refused, the last is"
+                f" {_short(put.name)}; that is more than is remembered"
+            )
+
+    def _forget_refused(self, name: str) -> None:
+        version = self._refused.pop(name, None)
+        if version is not None:
+            self._refused_bytes -= len(name) + len(version) + _ENTRY_BYTES
 
     def _subscribe(self, versions: Mapping[str, str], node: Node | None = None) -> bytes:
         return delta_request(self.type_url, subscribe=("*",), versions=versions, node=node)
@@ -173,7 +196,10 @@ class PeerSubscription:
 def reasons(refused: Iterable[tuple[str, str]]) -> str:
     """`name: reason; ...`, as much of it as is worth sending."""
     text = "; ".join(f"{_short(name)}: {reason}" for name, reason in refused)
-    return text if len(text) <= _REASON_BYTES else text[:_REASON_BYTES] + "…"
+    if len(text) <= PEER_REASON_CHARACTERS.value:
+        return text
+    hit(PEER_REASON_CHARACTERS)
+    return text[: PEER_REASON_CHARACTERS.value] + "…"
 
 
 def _short(name: str) -> str:

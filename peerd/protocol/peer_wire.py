@@ -7,6 +7,7 @@ from google.protobuf.message import DecodeError
 
 from peerd.api.envoy import discovery_pb2 as xds
 from peerd.api.peering.v1 import peering_pb2 as pb
+from peerd.limits import PEER_METADATA_CHARACTERS, hit
 from peerd.model.record import Record
 
 HEARTBEAT_METHOD = "/peerd.peering.v1.PeeringService/Heartbeat"
@@ -23,7 +24,6 @@ _CLUSTER_KEY = "peering-cluster"
 _INSTANCE_KEY = "peering-instance"
 _SEGMENT_KEY = "peering-segment"
 _SOFTWARE_KEY = "peering-software"
-_LONGEST = 253
 
 
 class PeerProtocolError(Exception):
@@ -79,8 +79,11 @@ def parse_hello(metadata: Mapping[str, str]) -> Hello:
         if not metadata.get(key):
             raise PeerProtocolError(f"request metadata {key} is missing")
     for key in (_CLUSTER_KEY, _INSTANCE_KEY, _SEGMENT_KEY, _SOFTWARE_KEY, _VERSIONS_KEY):
-        if len(metadata.get(key, "")) > _LONGEST:
-            raise PeerProtocolError(f"request metadata {key} is longer than {_LONGEST} characters")
+        if len(metadata.get(key, "")) > PEER_METADATA_CHARACTERS.value:
+            hit(PEER_METADATA_CHARACTERS)
+            raise PeerProtocolError(
+                f"request metadata {key} is longer than {PEER_METADATA_CHARACTERS.value} characters"
+            )
     return Hello(
         cluster=metadata[_CLUSTER_KEY],
         instance=metadata[_INSTANCE_KEY],

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Iterable, Mapping
 import structlog
 
 from peerd.encode.peering import PEER_INFO_NAME, encode_federated_service, encode_peer_info, encode_segment
-from peerd.limits import PEER_FRAME_BYTES, PEERS_INBOUND, hit
+from peerd.limits import ACK_OVERDUE_S, PEER_FRAME_BYTES, PEERS_INBOUND, WRITE_DEADLINE_S, hit
 from peerd.model.caller import Caller, CallerKind
 from peerd.model.clock import Clock
 from peerd.model.federation import FederatedService, FederationScope, PeerInfo, Segment
@@ -37,8 +37,6 @@ from peerd.transport.base import Handler, PeerCertificate, StatusCode, Stream, S
 log = structlog.get_logger(__name__)
 
 _TYPES = (PEER_INFO, FEDERATED_SERVICE, SEGMENT, ADDRESS)
-_ACK_OVERDUE = 30.0
-_WRITE_DEADLINE = 60.0
 _CHECK_EVERY = 5.0
 
 # What istioctl is shown (decision D19): PeerInfo is left out, unknown types are printed as they are.
@@ -260,8 +258,8 @@ class PeerService:
             exports.store,
             exports.rules,
             Interest(),
-            ack_overdue=_ACK_OVERDUE,
-            write_deadline=_WRITE_DEADLINE,
+            ack_overdue=ACK_OVERDUE_S.value,
+            write_deadline=WRITE_DEADLINE_S.value,
         )
         session = _Session(hello, certificate, stream, server, self._clock.time())
         session.heard = self._clock.monotonic()

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from peerd.encode.peering import encode_federated_service, encode_peer_info
-from peerd.limits import PEER_RESOURCES
+from peerd.limits import PEER_NAME_CHARACTERS, PEER_RESOURCES
 from peerd.model.federation import PeerInfo
 from peerd.model.types import DELTA_METHOD, FEDERATED_SERVICE, PEER_INFO
 from peerd.model.wire import field
@@ -257,7 +257,7 @@ async def test_what_a_peer_may_not_say_is_refused_by_name_and_the_rest_is_taken(
         key = east.link(address)
         await east.until(lambda: "shop/good" in east.imports.get(key, {}))
         ((name, reason),) = east.row(key).counts.refused
-        assert name == bad.resource_name
+        assert name == bad.resource_name[: PEER_NAME_CHARACTERS.value]
         assert words in reason or (bad.name == HUGE and "longer than" in reason)
         await told(streams)
         assert len(streams[-1].refusals[0]) < 5_000

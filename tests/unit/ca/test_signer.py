@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from peerd import limits
-from peerd.ca import authority, pem
+from peerd.ca import authority, pem, signer
 from peerd.ca.signer import MAX_TTL, SigningError, SigningFault, sign_request
 from tests.support import cas
 from tests.support.cas import DAY, NOW
@@ -161,6 +161,17 @@ def test_a_bad_request_is_refused_with_its_reason(request_text: str, told: str) 
         sign_request(cas.bundle_of(cas.self_signed_files()), request_text, REVIEWS, 0, NOW)
 
     assert caught.value.fault is SigningFault.REQUEST
+
+
+def test_an_rsa_key_past_the_limit_is_refused_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a limit that is lowered, since larger keys take seconds to make."""
+    lowered = limits.CSR_RSA_BITS._replace(value=2048)
+    monkeypatch.setattr(signer, "CSR_RSA_BITS", lowered)
+    bundle, before = cas.bundle_of(cas.self_signed_files()), limits.hits(lowered)
+    assert sign_request(bundle, _with_key(rsa.generate_private_key(65537, 2048)), REVIEWS, 0, NOW)
+    with pytest.raises(SigningError, match="RSA of 2048 to 2048 bits"):
+        sign_request(bundle, _with_key(rsa.generate_private_key(65537, 2064)), REVIEWS, 0, NOW)
+    assert limits.hits(lowered) == before + 1
 
 
 def test_roots_are_one_last_element_in_the_order_of_the_file() -> None:

@@ -5,6 +5,13 @@ import pytest
 
 from peerd.encode.frame import decode_frame
 from peerd.encode.peering import encode_federated_service, encode_peer_info, encode_segment
+from peerd.limits import (
+    PEER_NAME_CHARACTERS,
+    PEER_REASON_CHARACTERS,
+    PEER_REFUSALS,
+    PEER_RESOURCE_BYTES,
+    hits,
+)
 from peerd.model.address import Locality
 from peerd.model.changes import Change, ImportChange, PeerChange
 from peerd.model.federation import (
@@ -134,11 +141,12 @@ def test_services_before_any_peer_info_are_taken_from_nobody() -> None:
 
 
 def test_removals_withdraw_what_is_held_and_nothing_else(world: World) -> None:
+    before = world.importer.counts(KEY).bytes
     world.import_(service("a"))
     world.changes()
     world.importer.remove(KEY, FEDERATED_SERVICE, ["shop/a", "shop/never"])
     assert world.changes() == [ImportChange(KEY, "shop/a", None)]
-    assert world.importer.counts(KEY).bytes == 0
+    assert world.importer.counts(KEY).bytes == before
 
 
 def test_unlinking_withdraws_services_then_the_peer_and_forgets_what_was_kept(world: World) -> None:
@@ -205,6 +213,57 @@ def test_a_segment_that_contradicts_peer_info_and_workloads_are_refused(world: W
         "not the one PeerInfo names" in world.importer.take(KEY, SEGMENT, [put(encode_segment(bad))])["blue"]
     )
     assert "flat network" in world.importer.take(KEY, ADDRESS, [Put("uid", "v", b"")])["uid"]
+
+
+def test_a_segment_has_the_name_of_its_content_so_there_is_one(world: World) -> None:
+    """Under any other name it would be kept once for each name a peer thinks of."""
+    good = put(encode_segment(Segment("default", "mesh.internal")))
+    assert (
+        "is not called 'default'"
+        in world.importer.take(KEY, SEGMENT, [msgspec.structs.replace(good, name="another")])["another"]
+    )
+    assert SEGMENT not in world.importer.held(KEY).versions
+    assert (KEY, SEGMENT, "another") not in world.keeper.kept
+
+
+def test_every_type_counts_against_the_quota(world: World) -> None:
+    """PeerInfo and Segments too, with their versions, which are the peer's to choose."""
+    before = world.importer.counts(KEY).bytes
+    good = put(encode_segment(Segment("default", "mesh.internal")))
+    huge = msgspec.structs.replace(good, version="v" * PEER_RESOURCE_BYTES.value)
+    assert "over quota" in world.importer.take(KEY, SEGMENT, [huge])["default"]
+    assert world.importer.take(KEY, SEGMENT, [good]) == {}
+    assert world.importer.counts(KEY).bytes == before + len(good.payload) + len(good.version)
+    info = put(encode_peer_info(msgspec.structs.replace(INFO, version="v" * PEER_RESOURCE_BYTES.value)))
+    assert "over quota" in world.importer.take(KEY, PEER_INFO, [info])["self"]
+    assert world.importer.counts(KEY).info == INFO
+    assert world.importer.take(KEY, FEDERATED_SERVICE, [put(encode_federated_service(service("a")))]) == {}
+
+
+def test_a_refused_name_of_one_type_says_nothing_of_the_same_name_of_another(world: World) -> None:
+    world.importer.take(KEY, ADDRESS, [Put("shop/a", "v", b"")])
+    world.importer.take(KEY, FEDERATED_SERVICE, [Put("shop/a", "v", b"\xff")])
+    assert [name for name, _ in world.importer.counts(KEY).refused] == ["Address shop/a", "shop/a"]
+    world.import_(service("a"))
+    assert [name for name, _ in world.importer.counts(KEY).refused] == ["Address shop/a"]
+
+
+def test_what_is_kept_of_refused_resources_is_bounded(world: World) -> None:
+    """In number, and in the length of names and reasons; all of them are told to the peer."""
+    before = hits(PEER_REFUSALS)
+    many = [Put(f"{number}{'x' * 1000}", "v", b"") for number in range(PEER_REFUSALS.value + 5)]
+    assert len(world.importer.take(KEY, ADDRESS, many)) == len(many)
+    assert hits(PEER_REFUSALS) == before + 5
+    kept = world.importer.counts(KEY).refused
+    assert len(kept) == PEER_REFUSALS.value
+    assert max(len(name) for name, _ in kept) <= PEER_NAME_CHARACTERS.value + len("Address ")
+    world.importer.remove(KEY, ADDRESS, [each.name for each in many])
+    assert world.importer.counts(KEY).refused == ()
+    long = msgspec.structs.replace(service("a"), namespace="n" * 60_000)
+    (reason,) = world.importer.take(
+        KEY, FEDERATED_SERVICE, [msgspec.structs.replace(put(encode_federated_service(long)), name="shop/a")]
+    ).values()
+    assert len(reason) == PEER_REASON_CHARACTERS.value
 
 
 def stored(last_heartbeat: float, *services: FederatedService) -> StoredPeer:

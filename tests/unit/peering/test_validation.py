@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from peerd.limits import PEER_CAPACITY, PEER_NAME_CHARACTERS, hits
 from peerd.model.address import Locality
 from peerd.model.federation import Capacity, FederatedPort, FederatedService, PeerInfo, RemotePeer
 from peerd.model.kube.meta import ObjectKey
@@ -88,6 +89,16 @@ def test_the_system_namespace_is_never_imported_into() -> None:
         local_host="istiod.istio-system.svc.cluster.local",
     )
     assert "system namespace" in fault("istio-system/istiod", service, INFO, LOCAL)
+
+
+def test_the_limits_on_names_and_capacity_are_counted() -> None:
+    before = hits(PEER_NAME_CHARACTERS), hits(PEER_CAPACITY)
+    fault("x" * (PEER_NAME_CHARACTERS.value + 1), GOOD, INFO, LOCAL)
+    most = with_(GOOD, capacity=(Capacity("west-net", Locality(), PEER_CAPACITY.value),))
+    assert fault("shop/reviews", most, INFO, LOCAL) == ""
+    more = with_(GOOD, capacity=(Capacity("west-net", Locality(), PEER_CAPACITY.value + 1),))
+    assert "not credible" in fault("shop/reviews", more, INFO, LOCAL)
+    assert (hits(PEER_NAME_CHARACTERS), hits(PEER_CAPACITY)) == (before[0] + 1, before[1] + 1)
 
 
 def test_huge_names_are_refused_without_being_repeated() -> None:

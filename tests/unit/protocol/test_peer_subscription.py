@@ -3,7 +3,7 @@
 import pytest
 
 from peerd.encode.frame import decode_frame
-from peerd.limits import PEER_VERSION_MAP_BYTES
+from peerd.limits import PEER_REASON_CHARACTERS, PEER_REFUSED_BYTES, PEER_VERSION_MAP_BYTES, hits
 from peerd.model.types import FEDERATED_SERVICE
 from peerd.model.wire import read_map_entry
 from peerd.protocol.envelope import DeltaRequest, DeltaResponse, ReceivedResource, parse_delta_request
@@ -178,7 +178,9 @@ def test_a_version_map_that_fits_no_message_is_not_sent() -> None:
 
 
 def test_reasons_are_cut_to_what_is_worth_sending() -> None:
+    before = hits(PEER_REASON_CHARACTERS)
     text = reasons((f"a/{number}", "because") for number in range(10_000))
+    assert hits(PEER_REASON_CHARACTERS) == before + 1
     assert text.startswith("a/0: because; a/1: because")
     assert len(text) < 5_000
 
@@ -188,3 +190,28 @@ def test_the_digest_does_not_depend_on_order_and_does_on_everything_else() -> No
     assert one == digest([("b", "2"), ("a", "1")])
     assert len({one, digest([("a", "1")]), digest([("a", "12"), ("b", "")]), digest([("ab", "12")])}) == 4
     assert digest([]) == "99aa06d3014798d86001c324468d497f"
+
+
+def test_more_refused_resources_than_are_remembered_end_the_stream() -> None:
+    """A sync's digest needs their names and versions; a peer does not choose how many we keep."""
+    before = hits(PEER_REFUSED_BYTES)
+    subscription = PeerSubscription(FEDERATED_SERVICE, {}, "")
+    subscription.open()
+    size = PEER_REFUSED_BYTES.value // 4
+    for number in range(3):
+        name = f"{number}{'x' * size}"
+        step(subscription, response({name: "v"}), {name: "no"})
+        step(subscription, response({name: "w"}), {name: "no"})
+    with pytest.raises(PeerProtocolError, match="4 resources of one sync had to be refused"):
+        step(subscription, response({"y" * size: "v"}), {"y" * size: "no"})
+    assert hits(PEER_REFUSED_BYTES) == before + 1
+
+
+def test_what_is_refused_after_the_sync_is_not_kept() -> None:
+    subscription = PeerSubscription(FEDERATED_SERVICE, {}, "")
+    subscription.open()
+    step(subscription, response({"a/1": "v"}, sync=marker(SyncState.COMPLETE, {"a/1": "v"})), {"a/1": "no"})
+    name = "x" * (PEER_REFUSED_BYTES.value // 2)
+    for number in range(3):
+        step(subscription, response({f"{number}{name}": "v"}), {f"{number}{name}": "no"})
+    assert subscription._refused == {}

@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from peerd.limits import PEER_METADATA_CHARACTERS, hits
 from peerd.model.federation import RemotePeer
 from peerd.model.identity import SpiffeId
 from peerd.model.kube.meta import ObjectKey
@@ -78,6 +79,16 @@ def test_every_pin_of_a_gateway_for_the_cluster_counts(acceptance: Acceptance) -
     assert asked(acceptance, str(OWN), issuer="cd", hello=Hello("north", "peerd-0")) == ""
     acceptance.configure("istio-system/again", msgspec.structs.replace(WEST, issuer="cd"))
     assert "pinned is ab" in asked(acceptance, str(OWN), issuer="cd")
+
+
+def test_long_metadata_is_refused_and_counted(acceptance: Acceptance) -> None:
+    certificate = PeerCertificate((str(OWN),), "ab", 2e9)
+    before = hits(PEER_METADATA_CHARACTERS)
+    longest = Hello("w" * PEER_METADATA_CHARACTERS.value, "peerd-0")
+    assert acceptance.admit(call(longest.metadata(), certificate))[0] == longest
+    with pytest.raises(StreamClosed, match="peering-instance is longer than 253"):
+        acceptance.admit(call(Hello("west", "p" * 254).metadata(), certificate))
+    assert hits(PEER_METADATA_CHARACTERS) == before + 1
 
 
 @pytest.mark.parametrize(
