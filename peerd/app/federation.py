@@ -196,7 +196,10 @@ class Federation:
         now = self._parts.clock.time()
         changes = tuple(changes)
         for name, remote in changes:
-            self._importer.configure(_key(name), remote, now)
+            key = _key(name)
+            self._importer.configure(key, remote, now)
+            if remote is not None and not any(self._importer.held(key).versions.values()):
+                self._restored -= {key}  # what was kept does not fit the Gateway as it is now
         self._await(changes)
 
     def _await(self, changes: Iterable[tuple[str, RemotePeer | None]]) -> None:

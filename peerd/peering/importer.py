@@ -4,7 +4,7 @@ Attribution is by connection: whatever arrives on the stream of a Gateway is rec
 (design: origin). Nothing here is ever exported, so nothing loops.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from peerd.encode.frame import DecodeError
@@ -18,7 +18,7 @@ from peerd.model.record import Record
 from peerd.model.types import FEDERATED_SERVICE, PEER_INFO, SEGMENT
 from peerd.peering.quotas import Ledger
 from peerd.peering.staleness import freshness
-from peerd.peering.validation import LocalCluster, check_info, fault, same_cluster
+from peerd.peering.validation import LocalCluster, PeerIsSelfError, check_info, fault, same_cluster
 from peerd.protocol.heartbeat import HeartbeatRules
 from peerd.protocol.peer_session import Held
 from peerd.protocol.peer_subscription import Put
@@ -67,7 +67,7 @@ class _Peer:
     freshness: Freshness = Freshness.STALE
     info: PeerInfo | None = None
     synced: bool = False
-    connected: bool = False
+    connections: int = 0
     services: dict[str, FederatedService] = field(default_factory=dict)
     versions: dict[str, dict[str, str]] = field(default_factory=dict)
     refused: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -118,7 +118,10 @@ class Importer:
         """
         changes: list[Change] = []
         for stored in self._restored.values():
-            changes += _as_changes(stored, freshness(stored.last_heartbeat, now, 0))
+            info, services = _judge(stored, self._local)
+            how = freshness(stored.last_heartbeat, now, 0)
+            changes.append(PeerChange(stored.peer, PeerView(stored.peer, info, how)))
+            changes += [ImportChange(stored.peer, name, service) for name, service in services.items()]
         return changes
 
     def settle_restored(self) -> None:
@@ -142,30 +145,29 @@ class Importer:
         if peer is None:
             peer = self._peers[key] = _Peer(remote)
             stored = self._restored.pop(key, None)
-            if stored is not None:
-                self._adopt(peer, stored)
+            gone = self._adopt(peer, stored) if stored is not None else []
             peer.freshness = freshness(peer.last_heartbeat, now, remote.expire_after, self._rules)
             changes = [ImportChange(key, name, service) for name, service in peer.services.items()]
-            self._send([self._view(peer), *changes])
+            self._send([self._view(peer), *changes, *gone])
             if peer.freshness is Freshness.EXPIRED:
                 self._withdraw(peer)
         else:
             peer.remote = remote
             self.age(key, now)
 
-    def opened(self, key: ObjectKey) -> None:
-        """A connection begins. Until `closed`, nothing of the peer expires.
+    def opened(self, key: ObjectKey) -> Callable[[], None]:
+        """A connection begins; call what is returned when it is over. Meanwhile nothing of the peer expires.
 
         The session offered what is held; to forget that behind its back would leave a hole that nothing fills.
         And a wall clock that is set forward is no reason to drop a peer that answers.
         """
-        self._peers[key].connected = True
+        peer = self._peers[key]
+        peer.connections += 1
 
-    def closed(self, key: ObjectKey) -> None:
-        """The connection is over; its Gateway may be gone."""
-        peer = self._peers.get(key)
-        if peer is not None:
-            peer.connected = False
+        def closed() -> None:
+            peer.connections -= 1
+
+        return closed
 
     def held(self, key: ObjectKey) -> Held:
         """What a new connection may offer to resume from."""
@@ -241,7 +243,7 @@ class Importer:
         """Bring freshness up to wall-clock *now*; expiry withdraws what was imported."""
         peer = self._peers[key]
         # A peer that was never heard has nothing to withdraw: it stays as it is until it speaks.
-        expire_after = 0 if peer.connected else peer.remote.expire_after
+        expire_after = 0 if peer.connections else peer.remote.expire_after
         self._set_freshness(peer, freshness(peer.last_heartbeat, now, expire_after, self._rules))
         return peer.freshness
 
@@ -319,18 +321,21 @@ class Importer:
         peer.versions.setdefault(type_url, {})[put.name] = put.version
         self._keeper.put(Stored(peer.remote.key, type_url, put.name, put.version, put.payload))
 
-    def _adopt(self, peer: _Peer, stored: StoredPeer) -> None:
+    def _adopt(self, peer: _Peer, stored: StoredPeer) -> list[Change]:
+        """Enter what was kept, judged as if it came now; returns what takes the rest back."""
         peer.last_heartbeat = stored.last_heartbeat
+        peer.info, peer.services = _judge(stored, self._local, peer.remote)
+        changes: list[Change] = []
         for resource in stored.resources:
-            try:
-                if resource.type_url == PEER_INFO:
-                    peer.info = decode_peer_info(resource.payload)
-                elif resource.type_url == FEDERATED_SERVICE:
-                    peer.services[resource.name] = decode_federated_service(resource.payload)
-                    peer.ledger.enter(FEDERATED_SERVICE, resource.name, len(resource.payload))
-            except DecodeError:
-                continue  # written by a version that understood more: the peer sends it again
-            peer.versions.setdefault(resource.type_url, {})[resource.name] = resource.version
+            type_url, name = resource.type_url, resource.name
+            if _stands(resource, peer.info, peer.services):
+                peer.ledger.enter(type_url, name, len(resource.payload) + len(resource.version))
+                peer.versions.setdefault(type_url, {})[name] = resource.version
+                continue
+            self._keeper.delete(stored.peer, type_url, name)
+            if type_url == FEDERATED_SERVICE:
+                changes.append(ImportChange(stored.peer, name, None))
+        return changes
 
     def _unlink(self, key: ObjectKey) -> None:
         peer = self._peers.pop(key, None)
@@ -406,19 +411,45 @@ def _segment_fault(name: str, payload: bytes, info: PeerInfo | None) -> str:
     return ""
 
 
-def _as_changes(stored: StoredPeer, how: Freshness) -> list[Change]:
+def _judge(
+    stored: StoredPeer, local: LocalCluster, remote: RemotePeer | None = None
+) -> tuple[PeerInfo | None, dict[str, FederatedService]]:
+    """What of a kept peer may still be believed, by a Gateway that may have changed since.
+
+    What cannot be read was written by a version that understood more: the peer sends it again, as it does
+    with all that is left out here.
+    """
     info: PeerInfo | None = None
-    changes: list[Change] = []
+    services: dict[str, FederatedService] = {}
     for resource in stored.resources:
         try:
-            if resource.type_url == PEER_INFO:
+            if resource.type_url == PEER_INFO and resource.name == PEER_INFO_NAME:
                 info = decode_peer_info(resource.payload)
             elif resource.type_url == FEDERATED_SERVICE:
-                service = decode_federated_service(resource.payload)
-                changes.append(ImportChange(stored.peer, resource.name, service))
+                services[resource.name] = decode_federated_service(resource.payload)
         except DecodeError:
             continue
-    return [PeerChange(stored.peer, PeerView(stored.peer, info, how)), *changes]
+    if info is None:
+        return None, {}
+    if remote is not None:
+        try:
+            check_info(remote, info, local)
+        except (PeerRefusedError, PeerIsSelfError):
+            return None, {}
+    return info, {
+        name: service for name, service in services.items() if not fault(name, service, info, local)
+    }
+
+
+def _stands(resource: Stored, info: PeerInfo | None, services: Mapping[str, FederatedService]) -> bool:
+    if info is None:
+        return False
+    if resource.type_url == SEGMENT:
+        try:
+            return not _segment_fault(resource.name, resource.payload, info)
+        except DecodeError:
+            return False
+    return resource.type_url == PEER_INFO or resource.name in services
 
 
 def _who(info: PeerInfo) -> str:

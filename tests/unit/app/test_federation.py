@@ -6,12 +6,12 @@ import pytest
 from peerd.app.federation import Federation
 from peerd.app.parts import Parts
 from peerd.derive.world import Commit
-from peerd.encode.peering import encode_federated_service
+from peerd.encode.peering import encode_federated_service, encode_peer_info
 from peerd.model.changes import ImportChange, PeerChange
 from peerd.model.config import ServeConfig
 from peerd.model.federation import PeerInfo, RemotePeer
 from peerd.model.kube.meta import ObjectKey
-from peerd.model.types import FEDERATED_SERVICE
+from peerd.model.types import FEDERATED_SERVICE, PEER_INFO
 from peerd.peering.importer import Stored
 from peerd.peering.persistence import ImportJournal
 from peerd.protocol.envelope import parse_delta_response
@@ -55,10 +55,12 @@ class East:
 
 @pytest.fixture
 async def kept(tmp_path):
-    """A state directory that holds one service of west."""
+    """A state directory that holds west's PeerInfo and one service."""
     journal = ImportJournal(tmp_path / "imports")
-    (sent,) = parse_delta_response(encode_federated_service(REVIEWS).frame).resources
-    journal.put(Stored(WEST.key, FEDERATED_SERVICE, sent.name, sent.version, sent.payload))
+    info = encode_peer_info(PeerInfo("west", "west-net", "cluster.local", "lineage-of-west"))
+    for type_url, made in ((PEER_INFO, info), (FEDERATED_SERVICE, encode_federated_service(REVIEWS))):
+        (sent,) = parse_delta_response(made.frame).resources
+        journal.put(Stored(WEST.key, type_url, sent.name, sent.version, sent.payload))
     journal.heartbeat(WEST.key, FakeClock().time())
     journal.close()
     return tmp_path
@@ -146,6 +148,19 @@ async def test_what_was_kept_is_part_of_the_first_derivation(kept):
     assert east.federation.unsynced()
     assert not east.federation.forgotten()
     assert [each for each in east.heard if each == ImportChange(WEST.key, "shop/reviews", None)] == []
+    await east.federation.close()
+
+
+async def test_what_was_kept_and_does_not_fit_an_edited_gateway_is_taken_back_and_counts_as_forgotten(kept):
+    """Its names are then withheld from ztunnels that hold them, until it has spoken (D13)."""
+    east = East(kept)
+    east.federation.restore()
+    edited = msgspec.structs.replace(WEST, network="another")
+    east.federation.committed(Commit(1, peers=((NAME, edited),)))
+    east.federation.follow_gateways()
+    assert ImportChange(WEST.key, "shop/reviews", None) in east.heard
+    assert east.federation.unsynced()
+    assert east.federation.forgotten()
     await east.federation.close()
 
 

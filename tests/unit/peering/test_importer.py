@@ -311,3 +311,42 @@ def test_what_an_older_version_kept_and_this_one_cannot_read_is_asked_for_again(
     assert len(world.importer.restored_changes(NOW)) == 2
     world.importer.configure(KEY, REMOTE, NOW)
     assert set(world.importer.held(KEY).versions[FEDERATED_SERVICE]) == {"shop/a"}
+
+
+@pytest.mark.parametrize("edit", [{"network": "another"}, {"cluster": "north"}, {"trust_domain": "other"}])
+def test_what_was_kept_is_judged_by_the_gateway_as_it_is_now(edit: dict[str, str]) -> None:
+    """It was edited while we were down: nothing that it would refuse is served until the peer has spoken."""
+    world = World()
+    kept = stored(NOW - 10, service("a"))
+    for each in kept.resources:
+        world.keeper.put(each)
+    world.importer.restore([kept])
+    world.importer.configure(KEY, msgspec.structs.replace(REMOTE, **edit), NOW)
+    assert world.changes() == [
+        PeerChange(KEY, PeerView(KEY, None, Freshness.FRESH)),
+        ImportChange(KEY, "shop/a", None),
+    ]
+    assert world.importer.held(KEY) == Held("", {}), "the peer sends all of it again"
+    assert world.importer.counts(KEY).bytes == 0
+    assert world.keeper.kept == {}
+    assert world.importer.unsynced() == (KEY,)
+
+
+def test_what_was_kept_and_has_a_fault_now_is_left_out_before_gateways_are_known_too() -> None:
+    """Rules may be stricter than those of the version that kept it."""
+    world = World()
+    hijack = msgspec.structs.replace(service("b"), global_host="bank.shop.mesh.internal")
+    world.importer.restore([stored(NOW - 10, service("a"), hijack)])
+    assert [
+        change for change in world.importer.restored_changes(NOW) if isinstance(change, ImportChange)
+    ] == [ImportChange(KEY, "shop/a", service("a"))]
+    world.importer.configure(KEY, REMOTE, NOW)
+    assert ImportChange(KEY, "shop/b", None) in world.changes()
+    assert set(world.importer.held(KEY).versions[FEDERATED_SERVICE]) == {"shop/a"}
+
+
+def test_services_kept_without_a_peer_info_that_can_be_read_are_not_served() -> None:
+    world = World()
+    kept = stored(NOW - 10, service("a"))
+    world.importer.restore([msgspec.structs.replace(kept, resources=kept.resources[1:])])
+    assert world.importer.restored_changes(NOW) == [PeerChange(KEY, PeerView(KEY, None, Freshness.FRESH))]
