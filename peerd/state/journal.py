@@ -12,6 +12,7 @@ the start, because cutting there would lose records that were promised to be kep
 import os
 import struct
 from collections.abc import Iterable
+from itertools import accumulate
 from pathlib import Path
 
 import xxhash
@@ -38,7 +39,7 @@ class Journal:
         self.path = path
         self.torn = 0
         """Bytes cut off at the end when the file was opened."""
-        self._records: list[bytes] = []
+        self._found: list[tuple[int, bytes]] = []
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -52,27 +53,50 @@ class Journal:
 
     def take(self) -> list[bytes]:
         """The records found when the file was opened, handed over once."""
-        records, self._records = self._records, []
-        return records
+        return [record for _, record in self.take_placed()]
+
+    def take_placed(self) -> list[tuple[int, bytes]]:
+        """As `take`, each with its place, as `read` takes it."""
+        found, self._found = self._found, []
+        return found
+
+    def read(self, place: int, length: int) -> bytes:
+        """The record of *length* bytes at *place*, from the disk.
+
+        Raises:
+            StateError: it cannot be read, or is no longer what was written.
+        """
+        try:
+            record = _record(os.pread(self._descriptor, _HEADER.size + length, place), 0)
+        except OSError as error:
+            raise StateError(self.path, f"cannot be read: {error.strerror}", "make it readable") from error
+        if not isinstance(record, bytes) or len(record) != length:
+            raise StateError(
+                self.path, f"is damaged at byte {place}", "see what else writes it; a restart makes it anew"
+            )
+        return record
 
     @property
     def size(self) -> int:
         """Bytes in the file that count."""
         return self._end
 
-    def append(self, records: Iterable[bytes], *, sync: bool = True) -> None:
+    def append(self, records: Iterable[bytes], *, sync: bool = True) -> list[int]:
         """Write *records* behind the last one; with `sync` they survive a crash of the machine.
+
+        Returns their places.
 
         Raises:
             StateError: they were not written; the journal holds what it held before.
         """
-        data = b"".join(_frame(record) for record in records)
+        frames = [_frame(record) for record in records]
+        data = b"".join(frames)
         try:
             if not self._clean:
                 os.ftruncate(self._descriptor, self._end)
                 self._clean = True
             if not data:
-                return
+                return []
             head = _MAGIC if self._end == 0 else b""
             self._clean = False
             _write(self._descriptor, head + data, self._end)
@@ -80,17 +104,20 @@ class Journal:
                 os.fsync(self._descriptor)
         except OSError as error:
             raise self._failed(error) from error
-        self._end += len(head) + len(data)
+        start = self._end + len(head)
+        self._end = start + len(data)
         self._clean = True
+        return _places(start, frames)
 
-    def rewrite(self, records: Iterable[bytes]) -> None:
-        """Replace the whole content, atomically and durably: compaction.
+    def rewrite(self, records: Iterable[bytes]) -> list[int]:
+        """Replace the whole content, atomically and durably: compaction. Returns the records' places.
 
         Raises:
             StateError: it was not replaced; the journal holds what it held before.
         """
         draft = self.path.with_name(f".{self.path.name}.new")
-        data = _MAGIC + b"".join(_frame(record) for record in records)
+        frames = [_frame(record) for record in records]
+        data = _MAGIC + b"".join(frames)
         descriptor = -1
         try:
             descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -108,6 +135,7 @@ class Journal:
             sync_directory(self.path.parent)
         except OSError as error:
             raise self._failed(error) from error
+        return _places(len(_MAGIC), frames)
 
     def close(self) -> None:
         """Close the file; further calls fail."""
@@ -121,7 +149,7 @@ class Journal:
         )
 
     def _load(self) -> int:
-        """Fill `_records` and `torn`; returns where the last whole record ends."""
+        """Fill `_found` and `torn`; returns where the last whole record ends."""
         try:
             data = self.path.read_bytes()
         except OSError as error:
@@ -140,12 +168,16 @@ class Journal:
             if isinstance(record, str):
                 raise StateError(
                     self.path,
-                    f"is corrupt at byte {position} ({record}); {len(self._records)} good records precede it",
+                    f"is corrupt at byte {position} ({record}); {len(self._found)} good records precede it",
                     "restore it from a backup, or move it away to start without what it holds",
                 )
-            self._records.append(record)
+            self._found.append((position, record))
             position += _HEADER.size + len(record)
         return position
+
+
+def _places(start: int, frames: Iterable[bytes]) -> list[int]:
+    return list(accumulate(map(len, frames), initial=start))[:-1]
 
 
 def _frame(record: bytes) -> bytes:

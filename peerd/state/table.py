@@ -12,25 +12,34 @@ _COMPACT_AT = 256 * 1024
 """A journal smaller than this is never compacted: rewriting it would cost more than reading it."""
 
 
+_RECORD_BYTES = 16  # a record's header
+_LENGTH_BITS = 32  # a journal's records are no longer
+
+
 class Table(Mapping[str, bytes]):
     """A durable map. Changes are seen at once and are on disk after `flush`.
 
-    A flush that fails loses nothing: what it would have written is still there and goes with the next one.
+    What is on disk is not kept in memory too, only where it is. A flush that fails loses nothing: what it
+    would have written is still there and goes with the next one.
 
     Raises:
-        StateError: the journal cannot be opened or is corrupt.
+        StateError: the journal cannot be opened or is corrupt; also by looking up a value, when it can no
+            longer be read.
     """
 
     def __init__(self, path: Path) -> None:
         self._journal = Journal(path)
-        self._values: dict[str, bytes] = {}
+        # Of names on disk: the place of their record, and its length in the lower bits.
+        self._places: dict[str, int] = {}
         self._pending: dict[str, bytes | None] = {}
         self._compact_at = _COMPACT_AT
-        self._live = 0  # about as many bytes as a compacted journal would have
+        self._live = 0  # bytes of the records that a compacted journal would have
         try:
-            for record in self._journal.take():
+            for place, record in self._journal.take_placed():
                 name, value = msgspec.msgpack.decode(record, type=tuple[str, bytes | None])
-                self._set(name, value)
+                self._forget(name)
+                if value is not None:
+                    self._written(name, place, len(record))
         except msgspec.DecodeError as error:
             self._journal.close()
             raise StateError(path, f"holds a record of another kind ({error})", "move it away") from error
@@ -52,14 +61,14 @@ class Table(Mapping[str, bytes]):
 
     def put(self, name: str, value: bytes) -> None:
         """Set *name*; on disk after the next `flush`."""
-        if self._values.get(name) != value:
-            self._set(name, value)
+        if not self._holds(name, value):
+            self._forget(name)
             self._pending[name] = value
 
     def delete(self, name: str) -> None:
         """Forget *name*; on disk after the next `flush`."""
-        if name in self._values:
-            self._set(name, None)
+        if name in self:
+            self._forget(name)
             self._pending[name] = None
 
     def flush(self, *, sync: bool = True) -> None:
@@ -70,40 +79,69 @@ class Table(Mapping[str, bytes]):
         """
         if not self._pending:
             return
-        self._journal.append([msgspec.msgpack.encode(change) for change in self._pending.items()], sync=sync)
+        records = [msgspec.msgpack.encode(change) for change in self._pending.items()]
+        places = self._journal.append(records, sync=sync)
+        for (name, value), place, record in zip(self._pending.items(), places, records, strict=True):
+            if value is not None:
+                self._written(name, place, len(record))
         self._pending.clear()
         if self._journal.size > max(self._compact_at, 2 * self._live):
             self._compact()
 
     def _compact(self) -> None:
+        names = list(self._places)
         try:
-            self._journal.rewrite(msgspec.msgpack.encode(item) for item in self._values.items())
-            self._compact_at = _COMPACT_AT
+            places = self._journal.rewrite(self._record(name) for name in names)
         except StateError:
             # Everything is on disk already; a compaction that fails, on a full disk, is tried again later.
             self._compact_at = 2 * self._journal.size
+            return
+        for name, place in zip(names, places, strict=True):
+            self._places[name] = place << _LENGTH_BITS | _length(self._places[name])
+        self._compact_at = _COMPACT_AT
 
     def close(self) -> None:
         """Close the file; pending changes are lost unless flushed."""
         self._journal.close()
 
     def __getitem__(self, name: str) -> bytes:
-        return self._values[name]
+        value = self._pending.get(name)
+        if value is not None:
+            return value
+        return msgspec.msgpack.decode(self._record(name), type=tuple[str, bytes])[1]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places or self._pending.get(str(name)) is not None
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
+        yield from self._places
+        yield from (name for name, value in self._pending.items() if value is not None)
 
     def __len__(self) -> int:
-        return len(self._values)
+        return sum(1 for _ in self)
 
-    def _set(self, name: str, value: bytes | None) -> None:
-        before = self._values.pop(name, None)
-        if before is not None:
-            self._live -= _cost(name, before)
-        if value is not None:
-            self._values[name] = value
-            self._live += _cost(name, value)
+    def _holds(self, name: str, value: bytes) -> bool:
+        if name not in self._places:
+            return self._pending.get(name) == value
+        record = msgspec.msgpack.encode((name, value))
+        try:
+            return _length(self._places[name]) == len(record) and self._record(name) == record
+        except StateError:
+            return False  # what cannot be read is written anew
+
+    def _record(self, name: str) -> bytes:
+        place = self._places[name]
+        return self._journal.read(place >> _LENGTH_BITS, _length(place))
+
+    def _written(self, name: str, place: int, length: int) -> None:
+        self._places[name] = place << _LENGTH_BITS | length
+        self._live += _RECORD_BYTES + length
+
+    def _forget(self, name: str) -> None:
+        place = self._places.pop(name, None)
+        if place is not None:
+            self._live -= _RECORD_BYTES + _length(place)
 
 
-def _cost(name: str, value: bytes) -> int:
-    return len(name) + len(value) + 24
+def _length(place: int) -> int:
+    return place & ((1 << _LENGTH_BITS) - 1)

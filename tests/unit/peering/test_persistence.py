@@ -86,7 +86,7 @@ def test_a_full_disk_loses_nothing_and_stops_nobody(tmp_path: Path, monkeypatch:
     def append(records, *, sync=True):
         if full:
             raise StateError(path, "cannot be written: No space left on device", "make room")
-        write(records, sync=sync)
+        return write(records, sync=sync)
 
     monkeypatch.setattr(journal._table._journal, "append", append)
     journal.flush()

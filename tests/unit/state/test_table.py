@@ -115,3 +115,37 @@ def test_a_journal_of_another_kind_is_refused(tmp_path):
     journal.close()
     with pytest.raises(StateError, match=r"t: holds a record of another kind"):
         Table(tmp_path / "t")
+
+
+def test_values_are_read_back_from_disk_after_flush_rewrite_and_reopening(tmp_path):
+    """Only places are kept in memory, so every way a record may move is followed."""
+    table = Table(tmp_path / "t")
+    wanted = {f"name-{number}": bytes([number]) * (number + 1) for number in range(50)}
+    for name, value in wanted.items():
+        table.put(name, value)
+    assert dict(table) == wanted
+    table.flush()
+    assert dict(table) == wanted
+    for _ in range(200):  # past the size at which it is compacted
+        for name in ("name-1", "name-2"):
+            table.put(name, table[name] + b"x" * 40)
+            wanted[name] = table[name]
+        table.flush(sync=False)
+    assert dict(table) == wanted
+    table.close()
+    again = Table(tmp_path / "t")
+    assert dict(again) == wanted
+    again.close()
+
+
+def test_a_value_that_can_no_longer_be_read_is_told_and_written_anew(tmp_path):
+    table = Table(tmp_path / "t")
+    table.put("a", b"value")
+    table.flush()
+    (tmp_path / "t").write_bytes(b"\0" * 200)
+    with pytest.raises(StateError, match="damaged"):
+        table["a"]
+    table.put("a", b"value")
+    assert table.dirty
+    assert table["a"] == b"value"
+    table.close()
