@@ -1,7 +1,8 @@
 """The published resources of one type, and what can be asked of them."""
 
 from collections.abc import Collection as Sized
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Hashable, Iterable, Mapping
+from typing import TypeVar
 
 import xxhash
 
@@ -11,6 +12,11 @@ from peerd.model.resource import Resource
 from peerd.model.wire import map_entry, read_map_entry
 from peerd.resources.changelog import ChangeLog, Span, Tick
 from peerd.resources.frames import FrameWriter, with_aliases
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+_SLICE = 1_000  # names between two chances for others: 2 ms
 
 
 class Published(Record, frozen=True):
@@ -27,6 +33,22 @@ class Difference(Record, frozen=True):
     puts: tuple[str, ...]
     removals: tuple[str, ...]
     differing: tuple[str, ...] = ()
+
+
+class Prepared:
+    """What publishing a window will change: names in order, and the parts that are swapped in at once."""
+
+    def __init__(self) -> None:
+        self.added: list[str] = []
+        self.changed: list[str] = []
+        self.removed: list[str] = []
+        self.published: list[Published] = []
+        self.puts: dict[str, Resource] = {}
+        self.entries: dict[bytes, str] = {}
+        self.old_entries: list[bytes] = []
+        self.unindexed: list[Resource] = []
+        self.current: dict[str, Resource] | None = None
+        self.all_entries: dict[bytes, str] | None = None
 
 
 class MalformedVersionsError(ValueError):
@@ -95,39 +117,67 @@ class Collection:
         present = self._current.get(resource.name)
         return present is not None and present.frame == resource.frame
 
-    def publish(self, revision: int, pending: Mapping[str, Resource | None]) -> tuple[Published, ...]:
-        """Apply what a window gathered; returns what truly changed, in order."""
-        changes: list[Published] = []
-        current, entries = self._current, self._entries
-        for name, new in pending.items():
+    def prepare(self, pending: Mapping[str, Resource | None]) -> Generator[None, None, "Prepared"]:
+        """Work out, in slices, what publishing *pending* will change; nothing changes yet."""
+        found = Prepared()
+        current = self._current
+        for count, (name, new) in enumerate(pending.items(), 1):
+            if count % _SLICE == 0:
+                yield
             old = current.get(name)
-            if old is not None:
-                if new is not None and new.frame == old.frame:
-                    continue
-                del entries[map_entry(name, old.version)]
+            if old is None:
+                if new is not None:
+                    found.added.append(name)
             elif new is None:
-                continue
-            if new is None:
-                del current[name]
+                found.removed.append(name)
+            elif new.frame != old.frame:
+                found.changed.append(name)
             else:
-                current[name] = new
-                entries[map_entry(name, new.version)] = name
+                continue
             if old is not None:
-                self.unindex(old)
-            changes.append(Published(name, old, new))
+                found.old_entries.append(map_entry(name, old.version))
+                if new is None or (old.aliases, old.groups) != (new.aliases, new.groups):
+                    found.unindexed.append(old)
+            if new is not None:
+                found.puts[name] = new
+                found.entries[map_entry(name, new.version)] = name
+            if old is not None or new is not None:
+                found.published.append(Published(name, old, new))
+        if len(found.published) > _SLICE:
+            # Much changes: copies are brought up to date beside the originals, to be swapped in.
+            found.current, found.all_entries = dict(current), dict(self._entries)
+            yield
+            _remove(found.all_entries, found.old_entries)
+            yield
+            found.all_entries.update(found.entries)
+            yield
+            _remove(found.current, found.removed)
+            found.current.update(found.puts)
+            yield
+        return found
+
+    def publish(
+        self, revision: int, found: "Prepared", coming: Iterable[Mapping[str, Resource | None]] = ()
+    ) -> tuple[Published, ...]:
+        """Make what was prepared the present; returns what changed, in order.
+
+        *coming* is what was gathered since: it keeps its place in the look-ups.
+        """
+        if found.current is None or found.all_entries is None:
+            _remove(self._entries, found.old_entries)
+            self._entries.update(found.entries)
+            _remove(self._current, found.removed)
+            self._current.update(found.puts)
+        else:
+            self._current, self._entries = found.current, found.all_entries
+        for old in found.unindexed:
+            self.unindex(old, *(gathered.get(old.name) for gathered in coming))
         self.revision = revision
         self._frames.clear()
-        if changes:
+        if found.published:
             self._digest = None
-            self.log.append(
-                Tick(
-                    revision,
-                    tuple(c.name for c in changes if c.old is None),
-                    tuple(c.name for c in changes if c.old is not None and c.new is not None),
-                    tuple(c.name for c in changes if c.new is None),
-                )
-            )
-        return tuple(changes)
+            self.log.append(Tick(revision, tuple(found.added), tuple(found.changed), tuple(found.removed)))
+        return tuple(found.published)
 
     def snapshot(self) -> tuple[Frame, ...]:
         """Everything, as the first answer to a client that holds nothing; shared until the next window."""
@@ -257,6 +307,11 @@ def _add(index: dict[str, set[str] | str], token: str, name: str) -> None:
         names.add(name)
     elif names != name:
         index[token] = {names, name}
+
+
+def _remove(table: dict[K, V], keys: Iterable[K]) -> None:
+    for key in keys:
+        del table[key]
 
 
 def _discard(index: dict[str, set[str] | str], name: str, tokens: Iterable[str]) -> None:

@@ -5,7 +5,7 @@ window that the first commit opened closes (decisions D4, D10). Streams only eve
 cursor is one integer and streams at the same cursor share the same bytes.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 
 from peerd.limits import CHANGE_LOG_NAMES, RESPONSE_BYTES, hit
 from peerd.model.frame import Frame
@@ -39,7 +39,9 @@ class ResourceStore:
         }
         self._staged: dict[str, dict[str, Resource | None]] = {url: {} for url in self._collections}
         self._committed: dict[str, dict[str, Resource | None]] = {url: {} for url in self._collections}
+        self._closing: dict[str, dict[str, Resource | None]] = {url: {} for url in self._collections}
         self._head = 0
+        self._closing_head = 0
         self._published = 0
         self._response_bytes = response_bytes
         self._on_open: list[Callable[[], None]] = []
@@ -62,7 +64,7 @@ class ResourceStore:
     @property
     def open(self) -> bool:
         """Whether a merge window is open."""
-        return self._head > self._published
+        return self._head > self._closing_head
 
     def when_opened(self, callback: Callable[[], None]) -> None:
         """Call *callback* whenever a commit opens a window."""
@@ -115,16 +117,41 @@ class ResourceStore:
         return self._head
 
     def close_window(self) -> Mapping[str, tuple[Published, ...]]:
-        """Publish what was committed; returns what truly changed, by type: nothing where none is open."""
+        """`closing`, at once."""
+        steps = self.closing()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                changes: Mapping[str, tuple[Published, ...]] = end.value
+                return changes
+
+    def closing(self) -> Generator[None, None, Mapping[str, tuple[Published, ...]]]:
+        """Publish what was committed: worked out in slices, made visible as one at the end.
+
+        To be run to its end, one at a time; what is committed meanwhile belongs to the next window. Returns
+        what truly changed, by type: nothing where no window is open.
+        """
         if not self.open:
             return {}
-        self._published = self._head
+        self._closing_head = self._head
+        self._closing, self._committed = self._committed, {url: {} for url in self._collections}
+        prepared = {}
+        for url, collection in self._collections.items():
+            prepared[url] = yield from collection.prepare(self._closing[url])
+        self._published = self._closing_head
         changes = {}
         for url, collection in self._collections.items():
-            if published := collection.publish(self._published, self._committed[url]):
+            coming = (self._staged[url], self._committed[url])
+            if published := collection.publish(self._published, prepared[url], coming):
                 changes[url] = published
-            self._committed[url] = {}
+        self._closing = {url: {} for url in self._collections}
         return changes
+
+    @property
+    def gathered(self) -> int:
+        """How many names the open window has gathered."""
+        return sum(map(len, self._committed.values()))
 
     def snapshot(self, type_url: str) -> tuple[Frame, ...]:
         """`Collection.snapshot`; an answer past the message limit is counted."""
@@ -144,11 +171,12 @@ class ResourceStore:
 
     def _stage(self, staged: dict[str, Resource | None], change: ResourceChange) -> None:
         url, name, resource = change.type_url, change.name, change.resource
-        collection, committed = self._collections[url], self._committed[url]
+        collection, committed, closing = self._collections[url], self._committed[url], self._closing[url]
         if resource is not None:
             collection.index(resource)
-        collection.unindex(staged.get(name), resource, committed.get(name))
-        if resource is not None and name not in committed and collection.holds(resource):
+        collection.unindex(staged.get(name), resource, committed.get(name), closing.get(name))
+        gathered = name in committed or name in closing
+        if resource is not None and not gathered and collection.holds(resource):
             staged.pop(name, None)  # what is already there; takes back what may have been staged
         else:
             staged[name] = resource
@@ -157,13 +185,16 @@ class ResourceStore:
         committed, collection = self._committed[url], self._collections[url]
         if committed:
             for name in committed.keys() & staged.keys():
-                collection.unindex(committed[name], staged[name])
+                collection.unindex(committed[name], staged[name], self._closing[url].get(name))
         committed.update(staged)
 
     def _differs(self, url: str, staged: Mapping[str, Resource | None]) -> bool:
-        committed, collection = self._committed[url], self._collections[url]
+        committed, closing, collection = self._committed[url], self._closing[url], self._collections[url]
         for name, resource in staged.items():
-            present = committed[name] if name in committed else collection.get(name)
+            if name in committed:
+                present = committed[name]
+            else:
+                present = closing[name] if name in closing else collection.get(name)
             if (resource and resource.frame) != (present and present.frame):
                 return True
         return False

@@ -1,14 +1,16 @@
 """The merge window (decision D10): one timer for all streams."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from peerd.limits import MERGE_WINDOW_MS
 from peerd.protocol.interest import Interest
+from peerd.resources.collection import Published
 from peerd.resources.store import ResourceStore
 
 _BATCH = 500  # streams woken between two chances for everybody else
+_AT_ONCE = 2_000  # names that are published in one go: 5 ms
 
 
 class Sleeper(Protocol):
@@ -38,23 +40,53 @@ class MergeWindow:
         self._sleepers = sleepers
         self._seconds = seconds
         self._timer: asyncio.TimerHandle | None = None
+        self._closing: asyncio.Task[None] | None = None
         store.when_opened(self._opened)
 
     def close(self) -> None:
         """Publish no more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stop_timer()
+        if self._closing is not None:
+            self._closing.cancel()
+            self._closing = None
 
     def publish(self) -> None:
-        """Close the window now."""
-        self.close()
-        for type_url, changes in self._store.close_window().items():
-            self._interest.publish(type_url, changes)
+        """Close the window now, or where it gathered much, from now on and in slices."""
+        self._stop_timer()
+        if self._closing is not None:
+            return  # its end looks again
+        if self._store.gathered <= _AT_ONCE:
+            self._published(self._store.close_window())
+        else:
+            self._closing = asyncio.get_running_loop().create_task(self._publish_in_slices())
+
+    async def _publish_in_slices(self) -> None:
+        steps = self._store.closing()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                changes: Mapping[str, tuple[Published, ...]] = end.value
+                break
+            await asyncio.sleep(0)
+        self._closing = None
+        if self._store.open:
+            self._opened()
+        self._published(changes)
+
+    def _published(self, changes: Mapping[str, tuple[Published, ...]]) -> None:
+        for type_url, published in changes.items():
+            self._interest.publish(type_url, published)
         self._wake(iter(list(self._sleepers())))
 
     def _opened(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._seconds, self.publish)
+        if self._closing is None:
+            self._timer = asyncio.get_running_loop().call_later(self._seconds, self.publish)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _wake(self, sleepers: Iterator[Sleeper]) -> None:
         for count, sleeper in enumerate(sleepers, 1):

@@ -1,0 +1,79 @@
+"""The merge window: opened by the first change, never extended, closed in slices where it gathered much."""
+
+import asyncio
+
+from peerd.model.resource import Resource, ResourceChange
+from peerd.model.types import ADDRESS
+from peerd.protocol.interest import Interest
+from peerd.resources.store import ResourceStore
+from peerd.serve.window import MergeWindow
+
+
+class Sleeper:
+    """Notes how much was visible whenever it was woken."""
+
+    def __init__(self, store: ResourceStore) -> None:
+        self._store = store
+        self.seen: list[tuple[int, int]] = []
+        self.woken = asyncio.Event()
+
+    def wake(self) -> None:
+        self.seen.append((self._store.revision, len(self._store.collection(ADDRESS))))
+        self.woken.set()
+
+
+def many(first: int, count: int) -> list[ResourceChange]:
+    return [
+        ResourceChange(ADDRESS, f"n{index}", Resource(f"n{index}", "1", b"frame%d" % index))
+        for index in range(first, first + count)
+    ]
+
+
+def window() -> tuple[ResourceStore, Sleeper, MergeWindow]:
+    store = ResourceStore([ADDRESS], "i")
+    sleeper = Sleeper(store)
+    return store, sleeper, MergeWindow(store, Interest(), lambda: [sleeper], seconds=0.0)
+
+
+async def test_a_small_window_is_published_by_one_timer():
+    store, sleeper, merge = window()
+    store.commit(many(0, 3))
+    store.commit(many(3, 2))
+
+    await sleeper.woken.wait()
+
+    assert sleeper.seen == [(2, 5)]
+    merge.close()
+
+
+async def test_a_large_window_lets_others_run_and_is_seen_whole():
+    """What comes while it closes opens the next one, which is published too."""
+    store, sleeper, merge = window()
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while len(sleeper.seen) < 2:
+            turns += not sleeper.seen
+            if turns == 2:
+                store.commit(many(10_000, 1))
+            await asyncio.sleep(0)
+
+    store.commit(many(0, 5_000))
+    await others()
+
+    assert turns > 4
+    assert sleeper.seen == [(1, 5_000), (2, 5_001)]
+    merge.close()
+
+
+async def test_a_closed_window_publishes_no_more():
+    store, sleeper, merge = window()
+    store.commit(many(0, 5_000))
+    merge.publish()
+    merge.close()
+
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+    assert sleeper.seen == []
