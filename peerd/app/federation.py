@@ -11,7 +11,7 @@ import structlog
 from peerd import __version__
 from peerd.app.parts import Parts
 from peerd.derive.world import Commit
-from peerd.model.changes import Change
+from peerd.model.changes import Change, PeerChange
 from peerd.model.config import ServeConfig
 from peerd.model.federation import FederatedService, PeerInfo, RemotePeer
 from peerd.model.identity import SpiffeId
@@ -21,6 +21,7 @@ from peerd.peering.peers import PeerTable
 from peerd.peering.persistence import ImportJournal
 from peerd.peering.validation import LocalCluster
 from peerd.serve.connections import ConnectionRegistry
+from peerd.serve.peer_segments import PeerSegments
 from peerd.transport.base import Handler
 from peerd.transport.tls import TlsSource
 
@@ -63,9 +64,11 @@ class Federation:
         self._lineage = lineage
         self._epoch = epoch
         self._registry = registry
+        self._emit = emit
+        self._segments = PeerSegments()
         local = LocalCluster(config.cluster_id, config.system_namespace, lineage)
         self._journal = ImportJournal(Path(config.state_dir) / "imports")
-        self._importer = Importer(local, emit, self._journal)
+        self._importer = Importer(local, self._imported, self._journal)
         self._restored: frozenset[ObjectKey] = frozenset()
         self.table = PeerTable(self._importer, parts.clock)
         self.info: PeerInfo | None = None
@@ -83,7 +86,9 @@ class Federation:
         stored = self._journal.load()
         self._restored = frozenset(each.peer for each in stored if each.resources)
         self._importer.restore(stored)
-        return self._importer.restored_changes(self._parts.clock.time())
+        changes = self._importer.restored_changes(self._parts.clock.time())
+        self._note_segments(changes)
+        return changes
 
     def committed(self, commit: Commit) -> None:
         """Follow one revision of derivation."""
@@ -102,6 +107,7 @@ class Federation:
             return
         if info is not None and self.info is not None:
             self._speaking.service.commit_info(self.info)
+            self._speaking.dialer.join(self.info.segment)
         self._speaking.exports.put(commit.exports)
         self._follow(commit.peers)
 
@@ -123,9 +129,8 @@ class Federation:
         from peerd.serve.peers import PeerService
 
         config, parts = self._config, self._parts
-        hello = Hello(config.cluster_id, f"peerd-{self._lineage[:8]}", info.segment, __version__)
         dialer = Dialer(
-            hello=hello,
+            hello=Hello(config.cluster_id, f"peerd-{self._lineage[:8]}", info.segment, __version__),
             namespace=config.system_namespace,
             connect=lambda host, port: parts.network.connect(host, port, tls),
             importer=self._importer,
@@ -141,6 +146,7 @@ class Federation:
             epoch=self._epoch,
             lineage=self._lineage,
             registry=self._registry,
+            segments=self._segments,
         )
         self._speaking = speaking = _Speaking(
             dialer, acceptance, service, Exports(service.commit, parts.clock)
@@ -191,6 +197,15 @@ class Federation:
             self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)
         self._journal.close()
+
+    def _imported(self, changes: Sequence[Change]) -> None:
+        self._note_segments(changes)
+        self._emit(changes)
+
+    def _note_segments(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            if isinstance(change, PeerChange):
+                self._segments.put(change.peer, change.view.info if change.view is not None else None)
 
     def _match(self, changes: Iterable[tuple[str, RemotePeer | None]]) -> None:
         now = self._parts.clock.time()

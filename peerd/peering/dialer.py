@@ -5,6 +5,7 @@ import random
 import socket
 from collections.abc import Iterable
 
+import msgspec
 import structlog
 
 from peerd.model.clock import Clock
@@ -81,9 +82,18 @@ class Dialer:
                 if self._table.state(key) is not PeerState.SELF:
                     self._table.fire(key, PeerEvent.SELF)
             else:
-                link = self._links[key] = self._link(remote)
-                self._tasks[key] = asyncio.ensure_future(link.run())
-                self._tasks[key].add_done_callback(_report)
+                self._dial(remote)
+
+    def join(self, segment: str) -> None:
+        """This cluster is in *segment* now: streams that said otherwise are made anew."""
+        if segment == self._hello.segment:
+            return
+        self._hello = msgspec.structs.replace(self._hello, segment=segment)
+        for key in list(self._links):
+            if self._table.state(key) is not PeerState.SELF:
+                self._stop(key)
+                self._table.fire(key, PeerEvent.CHANGED)
+                self._dial(self._remotes[key])
 
     async def close(self) -> None:
         """End every link; what was imported stays as it is."""
@@ -104,6 +114,11 @@ class Dialer:
             task.cancel()
             self._ending.add(task)
             task.add_done_callback(self._ending.discard)
+
+    def _dial(self, remote: RemotePeer) -> None:
+        link = self._links[remote.key] = self._link(remote)
+        task = self._tasks[remote.key] = asyncio.ensure_future(link.run())
+        task.add_done_callback(_report)
 
     def _link(self, remote: RemotePeer) -> PeerLink:
         return PeerLink(

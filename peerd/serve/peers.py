@@ -32,6 +32,7 @@ from peerd.resources.store import ResourceStore
 from peerd.serve.connections import Connection, ConnectionRegistry, TypeView
 from peerd.serve.peer_acceptance import Acceptance
 from peerd.serve.peer_resume import PeerResume
+from peerd.serve.peer_segments import PeerSegments
 from peerd.transport.base import Handler, PeerCertificate, StatusCode, Stream, StreamClosed
 
 log = structlog.get_logger(__name__)
@@ -76,11 +77,19 @@ class _Session:
     """A data stream that is being served."""
 
     def __init__(
-        self, hello: Hello, certificate: PeerCertificate, stream: Stream, server: DeltaServer, now: float
+        self,
+        hello: Hello,
+        certificate: PeerCertificate,
+        stream: Stream,
+        *,
+        exports: _Exports,
+        server: DeltaServer,
+        now: float,
     ) -> None:
         self.hello = hello
         self.certificate = certificate
         self.stream = stream
+        self.exports = exports
         self.server = server
         self.since = now
         self.last_heartbeat = 0.0
@@ -114,12 +123,15 @@ class PeerService:
         epoch: str,
         lineage: str,
         registry: ConnectionRegistry | None = None,
+        segments: PeerSegments | None = None,
         rules: HeartbeatRules | None = None,
     ) -> None:
         self._rules = rules or HeartbeatRules()
         self._acceptance = acceptance
         self._clock = clock
         self._registry = registry or ConnectionRegistry()
+        self._segments = segments or PeerSegments()
+        self._segments.watch(self._segments_changed)
         self._same_segment = _Exports(epoch, lineage)
         self._other_segments = _Exports(epoch, lineage)
         self._info: PeerInfo | None = None
@@ -222,7 +234,7 @@ class PeerService:
 
     async def heartbeats(self, stream: Stream) -> None:
         """Answer heartbeats, whatever the data stream does (decision D17)."""
-        hello, _ = self._admit(stream)
+        hello, certificate = self._admit(stream)
         key = hello.cluster, hello.instance
         while True:
             try:
@@ -237,6 +249,7 @@ class PeerService:
             except PeerProtocolError as error:
                 raise StreamClosed(StatusCode.INVALID_ARGUMENT, str(error)) from None
             if (session := self._sessions.get(key)) is not None:
+                _check_issuer(session, certificate)
                 session.last_heartbeat = self._clock.time()
                 session.heard = self._clock.monotonic()
             await stream.send(answer)
@@ -245,15 +258,9 @@ class PeerService:
         """Enter a stream; the newest of an instance wins, if the same issuer vouches for it (D14, D16)."""
         before = self._sessions.get((hello.cluster, hello.instance))
         if before is not None:
-            if before.certificate.issuer_key_sha256 != certificate.issuer_key_sha256:
-                raise StreamClosed(
-                    StatusCode.ALREADY_EXISTS,
-                    f"instance {hello.instance} of cluster {hello.cluster} is connected with a certificate of"
-                    " another issuer; cluster ids must be unique",
-                )
+            _check_issuer(before, certificate)
             before.close(StreamClosed(StatusCode.ABORTED, "displaced by a newer stream of this instance"))
-        segment = self._info.segment if self._info is not None else ""
-        exports = self._same_segment if hello.segment == segment else self._other_segments
+        exports = self._visible(hello)
         server = DeltaServer(
             exports.store,
             exports.rules,
@@ -261,7 +268,7 @@ class PeerService:
             ack_overdue=ACK_OVERDUE_S.value,
             write_deadline=WRITE_DEADLINE_S.value,
         )
-        session = _Session(hello, certificate, stream, server, self._clock.time())
+        session = _Session(hello, certificate, stream, exports=exports, server=server, now=self._clock.time())
         session.heard = self._clock.monotonic()
         self._sessions[session.key] = session
         identity = parse_spiffe_id(certificate.uris[0])
@@ -275,6 +282,21 @@ class PeerService:
             caller, stream.remote, session.since, lambda: self._views(session)
         )
         return session
+
+    def _visible(self, hello: Hello) -> _Exports:
+        """What a cluster may see: services of scope `segment` only where nothing says it is elsewhere."""
+        segment = self._info.segment if self._info is not None else ""
+        if hello.segment != segment:
+            return self._other_segments
+        if not self._segments.agree(hello.cluster, segment):
+            log.warning("peer_segment_contradicted", cluster=hello.cluster, instance=hello.instance)
+            return self._other_segments
+        return self._same_segment
+
+    def _segments_changed(self) -> None:
+        for session in self._sessions.values():
+            if session.exports is not self._visible(session.hello):
+                session.close(StreamClosed(StatusCode.UNAVAILABLE, "what is known of your segment changed"))
 
     def _views(self, session: _Session) -> tuple[TypeView, ...]:
         past = self._clock.time() - self._clock.monotonic()
@@ -348,6 +370,16 @@ class PeerService:
     def _wake(self) -> None:
         for session in self._sessions.values():
             session.wake.set()
+
+
+def _check_issuer(session: _Session, certificate: PeerCertificate) -> None:
+    """Names are self-declared: who speaks for a session has a certificate of the same issuer (D14)."""
+    if session.certificate.issuer_key_sha256 != certificate.issuer_key_sha256:
+        raise StreamClosed(
+            StatusCode.ALREADY_EXISTS,
+            f"instance {session.hello.instance} of cluster {session.hello.cluster} is connected with a"
+            " certificate of another issuer; cluster ids must be unique",
+        )
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

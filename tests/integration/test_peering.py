@@ -8,6 +8,7 @@ import pytest
 
 from peerd.model.changes import ImportChange
 from peerd.model.federation import FederationScope, Freshness, RemotePeer
+from peerd.model.kube.meta import ObjectKey
 from peerd.model.types import DELTA_METHOD, FEDERATED_SERVICE
 from peerd.peering.persistence import ImportJournal
 from peerd.protocol.envelope import delta_request
@@ -192,6 +193,59 @@ async def test_services_of_a_segment_are_shown_to_that_segment_only(root: Author
     await east.until(lambda: east.row(key).status.state is PeerState.LIVE)
     assert east.imports[key] == {"shop/shared": here}
     await east.stop()
+    await west.stop()
+
+
+async def test_a_change_of_our_own_segment_is_told_to_peers_by_new_streams(pair: Pair) -> None:
+    east, west, key = await linked(pair)
+    secret = service("secret", scope=FederationScope.SEGMENT)
+    west.service.commit([(secret.resource_name, secret)])
+    await east.until(lambda: "shop/secret" in east.imports[key], "both are in the default segment")
+    east.dialer.join("")
+    assert east.row(key).status.state is PeerState.LIVE, "nothing changed"
+    east.dialer.join("blue")
+    await east.until(lambda: "shop/secret" not in east.imports[key], "the other segment's view")
+    await east.until(lambda: east.row(key).status.state is PeerState.LIVE)
+    assert "shop/reviews" in east.imports[key]
+    east.dialer.join("")
+    await east.until(lambda: "shop/secret" in east.imports[key], "back again")
+
+
+async def test_a_segment_that_a_peer_of_ours_is_known_not_to_be_in_is_not_shown_to_it(pair: Pair) -> None:
+    """A Hello is its sender's word: what the cluster told us on our own link counts against it (D25)."""
+    east, west, key = await linked(pair)
+    secret = service("secret", scope=FederationScope.SEGMENT)
+    west.service.commit([(secret.resource_name, secret)])
+    await east.until(lambda: "shop/secret" in east.imports[key], "nothing is known of east yet")
+    gateway = ObjectKey("istio-system", "peer-east")
+    west.segments.put(gateway, renamed(east.info, segment="red"))
+    await east.until(lambda: "shop/secret" not in east.imports[key], "the running stream ended too")
+    west.segments.put(ObjectKey("istio-system", "peer-north"), renamed(east.info, cluster="north"))
+    await east.until(lambda: east.row(key).status.state is PeerState.LIVE)
+    assert "shop/secret" not in east.imports[key]
+    west.segments.put(gateway, None)
+    await east.until(lambda: "shop/secret" in east.imports[key], "what was known is known no more")
+
+
+async def test_heartbeats_of_another_issuer_keep_no_session_alive(root: Authority) -> None:
+    """Cluster and instance are anybody's to say; the certificate is not (D14)."""
+    east = PeeringCluster("east", Authority("east", root))
+    mallory = PeeringCluster("mallory", Authority("mallory", root))
+    west = PeeringCluster("west", Authority("west", root))
+    await west.start(service("reviews"))
+    metadata = Hello("east", "peerd-east").metadata()
+    ours, theirs = east.connect(*_target(west)), mallory.connect(*_target(west))
+    data = await ours.open(DELTA_METHOD, metadata)
+    await data.send(delta_request(FEDERATED_SERVICE, subscribe=("*",)))
+    assert await asyncio.wait_for(data.receive(), 5)
+    beats = await theirs.open(HEARTBEAT_METHOD, metadata)
+    await beats.send(encode_heartbeat(1))
+    with pytest.raises(StreamClosed, match="certificate of another issuer") as refused:
+        await asyncio.wait_for(beats.receive(), 5)
+    assert refused.value.code is StatusCode.ALREADY_EXISTS
+    assert west.service.inbound()[0].last_heartbeat == 0
+    await ours.close()
+    await theirs.close()
     await west.stop()
 
 

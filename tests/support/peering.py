@@ -21,6 +21,7 @@ from peerd.peering.validation import LocalCluster
 from peerd.protocol.heartbeat import HeartbeatRules
 from peerd.protocol.peer_wire import Hello
 from peerd.serve.peer_acceptance import Acceptance
+from peerd.serve.peer_segments import PeerSegments
 from peerd.serve.peers import PeerService
 from peerd.transport.base import Channel
 from peerd.transport.http2 import Http2Channel, Http2Server, split_address
@@ -97,8 +98,14 @@ class PeeringCluster:
         self.table = PeerTable(self.importer, self.clock, lambda _key: self.moved.set())
         self.acceptance = Acceptance(parse_spiffe_id(PEERD), name)
         self.epoch = f"{name}{random.randrange(10**6)}"
+        self.segments = PeerSegments()
         self.service = PeerService(
-            acceptance=self.acceptance, clock=self.clock, epoch=self.epoch, lineage=self.lineage, rules=rules
+            acceptance=self.acceptance,
+            clock=self.clock,
+            epoch=self.epoch,
+            lineage=self.lineage,
+            segments=self.segments,
+            rules=rules,
         )
         self.dialer = Dialer(
             hello=Hello(name, instance or f"peerd-{name}", software="test"),

@@ -196,3 +196,17 @@ async def test_what_the_cluster_says_of_itself_carries_its_lineage(east):
     assert east.federation.info is not None
     assert east.federation.info.lineage == "lineage-of-east"
     assert east.federation.domains() == {"mesh.internal"}
+
+
+async def test_what_a_gateways_peer_says_of_its_segment_is_held_against_streams_that_say_otherwise(kept):
+    """From what was kept on, until the Gateway is gone (D25)."""
+    east = East(kept)
+    east.federation.restore()
+    segments = east.federation._segments
+    assert segments.agree("west", "")
+    assert not segments.agree("west", "blue")
+    assert segments.agree("north", "blue")
+    east.federation.committed(Commit(1))
+    east.federation.follow_gateways()
+    assert segments.agree("west", "blue")
+    await east.federation.close()
