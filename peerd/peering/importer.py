@@ -155,17 +155,20 @@ class Importer:
             peer.remote = remote
             self.age(key, now)
 
-    def opened(self, key: ObjectKey) -> Callable[[], None]:
-        """A connection begins; call what is returned when it is over. Meanwhile nothing of the peer expires.
+    def opened(self, key: ObjectKey) -> Callable[[float], None]:
+        """A connection begins; call what is returned, with the wall clock, when it is over.
 
-        The session offered what is held; to forget that behind its back would leave a hole that nothing fills.
-        And a wall clock that is set forward is no reason to drop a peer that answers.
+        Meanwhile nothing of the peer expires. The session offered what is held; to forget that behind its
+        back would leave a hole that nothing fills. And a wall clock that is set forward is no reason to drop
+        a peer that answers.
         """
         peer = self._peers[key]
         peer.connections += 1
 
-        def closed() -> None:
+        def closed(now: float) -> None:
             peer.connections -= 1
+            if self._peers.get(key) is peer:
+                self.age(key, now)
 
         return closed
 

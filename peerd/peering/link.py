@@ -178,6 +178,7 @@ class PeerLink:
         session = PeerSession(self._hello, self._namespace, self._importer.held(self._key))
         heartbeats = HeartbeatClient(self._clock.monotonic(), self._rules)
         self._first_answer = 0.0
+        closed = self._importer.opened(self._key)
         self._entry.fire(PeerEvent.OPENED)
         self._log.info("peer_connected", target=self._address)
         self._tasks = tasks = [
@@ -191,6 +192,7 @@ class PeerLink:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            closed(self._clock.time())
             self._note(session, heartbeats)
         # Whichever ended first; a verdict on the data stream says more than the end of the heartbeats.
         for task in tasks:
@@ -262,8 +264,9 @@ class PeerLink:
     async def _listen(self, beats: ClientStream, heartbeats: HeartbeatClient) -> None:
         while (message := await beats.receive()) is not None:
             now = self._clock.monotonic()
-            heartbeats.heard(message, now)
-            self._importer.heartbeat(self._key, self._clock.time())
+            # Alive when it was asked: the answer may have waited here while this process was paused.
+            round_trip = heartbeats.heard(message, now)
+            self._importer.heartbeat(self._key, self._clock.time() - round_trip)
             # A stream is healthy once it has outlived a heartbeat interval; before that it may be a flap.
             if not self._first_answer:
                 self._first_answer = now

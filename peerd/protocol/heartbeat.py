@@ -35,8 +35,8 @@ class HeartbeatClient:
         """Seconds until something is due: a heartbeat, or the verdict that the peer is silent."""
         return max(0.0, min(self._next, self.last_heard + self._rules.stale_after) - now)
 
-    def heard(self, message: bytes, now: float) -> None:
-        """An answer came.
+    def heard(self, message: bytes, now: float) -> float:
+        """An answer came; returns how long ago its question was sent.
 
         Raises:
             PeerProtocolError: it is no answer to anything that was asked.
@@ -47,8 +47,9 @@ class HeartbeatClient:
             raise PeerProtocolError(f"heartbeat {sequence} answers nothing that was asked")
         # Answers come in order, so what is older will not be answered any more.
         self._sent_at = {number: at for number, at in self._sent_at.items() if number > sequence}
-        self.round_trip = now - sent
+        self.round_trip = round_trip = now - sent
         self.last_heard = now
+        return round_trip
 
     def silent(self, now: float) -> bool:
         """Whether nothing was heard for 45 s."""

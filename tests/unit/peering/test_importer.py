@@ -184,6 +184,35 @@ def test_expiry_withdraws_everything_and_the_next_sync_starts_from_nothing(world
     assert world.importer.unsynced() == (), "an expired peer withholds nothing (D13)"
 
 
+def test_nothing_expires_behind_a_connection_s_back(world: World) -> None:
+    """Its session offered what is held: what is withdrawn meanwhile would never come again."""
+    world.import_(service("a"))
+    closed = world.importer.opened(KEY)
+    world.changes()
+    world.importer.age(KEY, NOW + 90_000)
+    assert world.changes() == [PeerChange(KEY, PeerView(KEY, INFO, Freshness.STALE))]
+    world.importer.heartbeat(KEY, NOW + 90_000)
+    closed(NOW + 90_001)
+    assert world.changes() == [PeerChange(KEY, PeerView(KEY, INFO, Freshness.FRESH))]
+
+
+def test_what_is_overdue_when_a_connection_ends_expires_then(world: World) -> None:
+    """Redialled at once, a peer that never answers would else be kept for ever."""
+    world.import_(service("a"))
+    closed = world.importer.opened(KEY)
+    world.changes()
+    closed(NOW + 86_400)
+    assert ImportChange(KEY, "shop/a", None) in world.changes()
+
+
+def test_a_connection_that_ends_after_its_gateway_is_gone_changes_nothing(world: World) -> None:
+    closed = world.importer.opened(KEY)
+    world.importer.configure(KEY, None, NOW)
+    world.changes()
+    closed(NOW + 90_000)
+    assert world.changes() == []
+
+
 def test_an_edited_expiry_counts_at_once(world: World) -> None:
     world.import_(service("a"))
     world.changes()

@@ -30,7 +30,7 @@ def test_an_answer_is_a_sign_of_life_and_measures_the_round_trip() -> None:
     client = HeartbeatClient(0.0)
     message = client.due(0.0)
     assert message is not None
-    client.heard(message, 0.25)
+    assert client.heard(message, 0.25) == 0.25, "so old is the sign of life"
     assert client.round_trip == 0.25
     assert not client.silent(45.0)
     assert client.silent(45.25)
