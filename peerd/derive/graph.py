@@ -21,6 +21,9 @@ class Total(NamedTuple):
     amount: int
 
 
+_NOTHING = Total(0, 0)
+
+
 class Input(Collection[K, V]):
     """Records from outside, changed only through `Engine.submit`."""
 
@@ -41,6 +44,10 @@ class Derived(Tracked[K, V2], Generic[K, V, V2]):
         self._function = function
         for table in (source, *joined):
             table.follow(self)
+
+    def redo(self) -> None:
+        """Derive everything again."""
+        self.dirty.update(dict.fromkeys(self._source.values))
 
     def run(self, key: K) -> None:
         """Re-derive the record of *key*."""
@@ -82,6 +89,10 @@ class DerivedMany(Tracked[K2, V2], Generic[K, V, K2, V2]):
         if givers is None:
             return ()
         return tuple(givers) if type(givers) is list else (givers,)
+
+    def redo(self) -> None:
+        """Derive everything again."""
+        self.dirty.update(dict.fromkeys(self._source.values))
 
     def run(self, key: Any) -> None:
         """Re-derive all records that come of the source's record *key*."""
@@ -224,6 +235,11 @@ class Memo(Tracked[K, V]):
         """Look at *key* again when the batch has been run."""
         self._unwatched[key] = None
 
+    def redo(self) -> None:
+        """Compute every answer again that somebody depends on."""
+        for edge in self._edges.values():
+            self.dirty.update(dict.fromkeys(edge.watchers))
+
     def run(self, key: K) -> None:
         """Compute a dirty answer again, or forget it where nobody wants it any more."""
         if not self.watched(key):
@@ -260,7 +276,7 @@ class Aggregate(Collection[K2, Total], Generic[K2]):
     ) -> None:
         super().__init__(engine, name)
         self._contributions = contributions
-        self._totals: dict[K2, Total] = {}
+        self._totals: dict[K2, Total] = {}  # of groups that are dirty
         for source in sources:
             source.listen(self._changed)
 
@@ -273,15 +289,11 @@ class Aggregate(Collection[K2, Total], Generic[K2]):
                 self._add(group, 1, amount)
 
     def _add(self, group: K2, count: int, amount: int) -> None:
-        total = self._totals.get(group, Total(0, 0))
+        total = self._totals.get(group) or self.values.get(group, _NOTHING)
         self._totals[group] = Total(total.records + count, total.amount + amount)
         self.dirty[group] = None
 
     def run(self, key: Any) -> None:
         """Publish the sum of one group; a group without contributions has no record."""
-        total = self._totals[key]
-        if total.records:
-            self.set(key, total)
-        else:
-            del self._totals[key]
-            self.set(key, None)
+        total = self._totals.pop(key)
+        self.set(key, total if total.records else None)

@@ -191,6 +191,7 @@ class Mesh:
         self.config_maps: Input[str, ParsedMesh] = engine.input("mesh config maps")
         self.anchor: Input[str, str] = engine.input("the mesh")  # one record, so that facts always exist
         self.facts = engine.derive("mesh", self.anchor, self._facts)
+        self.facts.common = True
         self.selected = engine.memo("selected namespaces", self._selected)
         self.diagnostics = engine.derive_many("mesh diagnostics", self.anchor, self._diagnostics)
 

@@ -29,6 +29,7 @@ class Segments:
         self._namespaces = namespaces
         self._segments = segments
         self.table = engine.derive("own segment", mesh.facts, self._segment)
+        self.table.common = True
         self.diagnostics = engine.derive_many("segment diagnostics", mesh.facts, self._diagnostics)
 
     def of(self, ctx: Context) -> Segment:

@@ -29,10 +29,11 @@ class _Edge:
     dictionary for each would be a third of all memory.
     """
 
-    __slots__ = ("table", "watchers")
+    __slots__ = ("everyone", "table", "watchers")
 
     def __init__(self, table: Collection[Any, Any]) -> None:
         self.table = table
+        self.everyone = table.common
         self.watchers: dict[Any, Any] = {}
 
     def add(self, key: Any, watcher: Any) -> None:
@@ -57,12 +58,17 @@ _Lookups = tuple[Any, ...]
 
 
 class Collection(Generic[K, V]):
-    """A keyed table of records. Read `values` between commits only; transformations use `Context`."""
+    """A keyed table of records. Read `values` between commits only; transformations use `Context`.
+
+    `common` is for a table of a record or two that nearly every key of its dependents looks at: who did is
+    not kept, and a change re-runs them all. Set it before anybody looks.
+    """
 
     def __init__(self, engine: Engine, name: str) -> None:
         self.engine = engine
         self.name = name
         self.rank = engine.enroll(self)
+        self.common = False
         self.values: dict[K, V] = {}
         self.dirty: dict[Any, None] = {}
         self._edges: dict[Collection[Any, Any], _Edge] = {}
@@ -105,6 +111,9 @@ class Collection(Generic[K, V]):
         for dependent in self._same_key:
             dependent.dirty[key] = None
         for dependent, edge in self._edges.items():
+            if edge.everyone:
+                dependent.redo()
+                continue
             watchers = edge.watchers.get(key)
             if type(watchers) is dict:
                 dependent.dirty.update(watchers)
@@ -116,6 +125,10 @@ class Collection(Generic[K, V]):
     def watched(self, key: K) -> bool:
         """Whether anybody looks at *key*."""
         return any(key in edge.watchers for edge in self._edges.values())
+
+    def redo(self) -> None:
+        """Mark every key dirty."""
+        raise NotImplementedError
 
     def unwatched(self, key: K) -> None:
         """Hook: the last watcher of an edge let go of *key*."""
@@ -141,7 +154,8 @@ class Context:
     def get(self, table: Collection[K, V], key: K) -> V | None:
         """The record of *key* in *table*, or None; of an index, the tuple of records of its group."""
         edge = table._edges.get(self._owner) or table.edge(self._owner)  # noqa: SLF001 - the hot path
-        self._lookups += (edge, key)
+        if not edge.everyone:
+            self._lookups += (edge, key)
         return table.values.get(key)
 
     def find(self, index: Index[K2, V2], key: K2) -> tuple[V2, ...]:
