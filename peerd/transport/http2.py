@@ -174,7 +174,7 @@ class Http2Channel:
             ) from None
         except OSError as error:
             raise StreamClosed(
-                StatusCode.UNAVAILABLE, f"{target} cannot be reached: {error or type(error).__name__}"
+                StatusCode.UNAVAILABLE, f"{target} cannot be reached: {str(error) or type(error).__name__}"
             ) from None
         if connection.failure is not None:
             raise connection.failure
