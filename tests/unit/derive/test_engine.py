@@ -305,9 +305,8 @@ def test_equal_histories_emit_changes_in_equal_order() -> None:
 def test_a_change_of_a_common_table_runs_all_keys_again_and_memos_too() -> None:
     """Nobody's look at it is kept, so everybody counts as having looked."""
     engine = Engine()
-    mode: Input[str, str] = engine.input("mode")
+    mode, names = engine.input("mode"), engine.input("names")
     mode.common = True
-    names: Input[str, str] = engine.input("names")
     asked = engine.memo("asked", lambda ctx, word: f"{word}{ctx.get(mode, '')}")
     single = engine.derive("single", names, lambda ctx, _key, name: f"{name}-{ctx.get(mode, '')}")
     many = engine.derive_many("many", names, lambda ctx, key, name: {f"{key}!": ctx.ask(asked, name)})
