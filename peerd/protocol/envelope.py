@@ -11,6 +11,9 @@ from peerd.model.record import Record
 from peerd.model.wire import map_entry
 from peerd.protocol.errors import MalformedMessageError
 
+_TYPE_URL, _NONCE = 0x12, 0x32  # tags of the fields 2 and 6
+_SHORT = 128  # what is shorter has lengths of one byte
+
 
 class Node(Record, frozen=True):
     """Who a client says it is. `metadata` holds JSON values."""
@@ -80,6 +83,24 @@ def parse_delta_request(message: bytes) -> DeltaRequest:
         request.error_detail.message if request.HasField("error_detail") else None,
         _node(request.node) if request.HasField("node") else None,
     )
+
+
+def parse_ack(message: bytes) -> tuple[bytes, str] | None:
+    """Type URL, as bytes, and nonce of a plain ACK; None for any other message.
+
+    Most of what a server receives: two short fields in the order every encoder writes them, read without
+    building a message.
+    """
+    size = len(message)
+    if size < 4 or message[0] != _TYPE_URL:
+        return None
+    end = 2 + message[1]
+    if end + 2 > size or message[end] != _NONCE or message[end + 1] != size - end - 2 or size > _SHORT:
+        return None
+    try:
+        return message[2:end], message[end + 2 :].decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def delta_request(

@@ -13,6 +13,8 @@ from peerd.protocol.subscription import Subscription
 class Names:
     """The names of one stream's subscriptions. Under the wildcard nothing is followed: it covers all."""
 
+    __slots__ = ("_interest", "_stream")
+
     def __init__(self, interest: Interest, stream: Follower) -> None:
         self._interest = interest
         self._stream = stream

@@ -36,6 +36,26 @@ class Outgoing(Record, frozen=True):
 class DeltaServer:
     """One stream. `rules` names the types served, in the order in which they go out."""
 
+    __slots__ = (
+        "_ack_overdue",
+        "_by_name",
+        "_by_url",
+        "_comparing",
+        "_ordered",
+        "_rest_at",
+        "_rules",
+        "_source",
+        "_stale",
+        "_started",
+        "_strangers",
+        "_subscriptions",
+        "_write_deadline",
+        "_writing",
+        "_writing_since",
+        "node",
+        "wake_at",
+    )
+
     def __init__(
         self,
         source: Source,
@@ -54,6 +74,7 @@ class DeltaServer:
         self._write_deadline = write_deadline
         self._stale = stale
         self._subscriptions: dict[str, Subscription] = {}
+        self._by_url: dict[bytes, Subscription] = {}
         self._ordered: tuple[Subscription, ...] = ()
         self._strangers: dict[str, bool] = {}  # types we do not serve -> whether their answer is due
         self._writing: tuple[Subscription | None, str] | None = None
@@ -61,6 +82,8 @@ class DeltaServer:
         self._started = False
         self.wake_at: float | None = None  # when `next` may have something though nothing happened
         self._comparing: set[str] = set()
+        # At this revision nothing is owed whatever is ACKed: most streams, most of the time.
+        self._rest_at = -1
 
     # -- what comes in ------------------------------------------------------------------------------------
 
@@ -71,6 +94,7 @@ class DeltaServer:
             MalformedMessageError: no type URL.
             LimitExceededError: too many types or names.
         """
+        self._rest_at = -1
         if request.node is not None and not self._started:
             self.node = request.node
         self._started = True
@@ -87,6 +111,15 @@ class DeltaServer:
                 if not (request.subscribe or request.unsubscribe or request.versions):
                     return
         self._names(subscription, request, first=first)
+
+    def acknowledge(self, type_url: bytes, nonce: str, now: float) -> bool:
+        """Take an ACK that says nothing else; False where it must go through `receive`."""
+        subscription = self._by_url.get(type_url)
+        if subscription is None or not nonce:
+            return False
+        if not subscription.acknowledge(nonce, now):
+            self._stale()
+        return True
 
     @property
     def comparing(self) -> bool:
@@ -115,6 +148,7 @@ class DeltaServer:
 
     def affected(self, type_url: str, token: str) -> None:
         """`Interest` found this stream: something behind *token* changed."""
+        self._rest_at = -1
         self._subscriptions[type_url].dirty.add(token)
 
     # -- what goes out ------------------------------------------------------------------------------------
@@ -126,13 +160,13 @@ class DeltaServer:
             BehindError: the change log no longer reaches back to where the client is.
             LimitExceededError: too many names without the wildcard.
         """
-        if self._writing is not None:
+        revision = self._source.revision
+        if self._writing is not None or self._rest_at == revision:
             return None
         self.wake_at = None
-        revision = self._source.revision
         moved = True
         while moved:
-            moved = False
+            moved, rest = False, True
             for subscription in self._ordered:
                 base = subscription.cursor
                 if subscription.passes(revision):
@@ -141,12 +175,19 @@ class DeltaServer:
                 first = subscription.state is State.DUE
                 if not subscription.queue:
                     subscription.base = base
-                    subscription.queue.extend(self._owed(subscription, now))
+                    subscription.queue = self._owed(subscription, now)
                 if subscription.queue:
-                    return self._send(subscription, first=first, now=now)
+                    outgoing = self._send(subscription, first=first, now=now)
+                    if rest and subscription is self._ordered[-1] and subscription.passes(revision):
+                        self._rest_at = revision
+                    return outgoing
+                rest = False
                 # A cursor that moved without a word may let another type's removals go.
                 moved = moved or subscription.cursor != base
-        return self._next_stranger(now) if self._strangers else None
+        last = self._next_stranger(now) if self._strangers else None
+        if rest and last is None:
+            self._rest_at = revision
+        return last
 
     def writing(self, now: float) -> None:
         """The last response waited for its turn and is written only now."""
@@ -176,7 +217,7 @@ class DeltaServer:
 
     def review(self) -> bool:
         """What was withheld (decision D13) may be so no longer; returns whether something is owed now."""
-        owed = False
+        owed, self._rest_at = False, -1
         for subscription in self._ordered:
             withheld = subscription.rules.withheld
             if not subscription.withheld or withheld is None:
@@ -226,6 +267,7 @@ class DeltaServer:
             return None
         subscription = Subscription(url, rules, self._source.collection(url), now)
         self._subscriptions[url] = subscription
+        self._by_url[url.encode()] = subscription
         self._ordered = tuple(self._subscriptions[u] for u in self._rules if u in self._subscriptions)
         return subscription
 
@@ -279,7 +321,7 @@ class DeltaServer:
     def _begin(self, subscription: Subscription, versions: tuple[bytes, ...]) -> None:
         subscription.puts = subscription.removals = subscription.late = ()
         subscription.resumed = False
-        subscription.queue.clear()
+        subscription.queue = ()
         self._comparing.discard(subscription.type_url)
         resume = subscription.rules.resume
         offer = resume.judge(subscription.type_url, versions) if resume else Offer.NONE
@@ -318,7 +360,7 @@ class DeltaServer:
     # -- responses ----------------------------------------------------------------------------------------
 
     def _send(self, subscription: Subscription, *, first: bool, now: float) -> Outgoing:
-        frame = subscription.queue.popleft()
+        frame, subscription.queue = subscription.queue[0], subscription.queue[1:]
         subscription.sending(frame)
         self._writing, self._writing_since = (subscription, frame.nonce), now
         return Outgoing(subscription.type_url, frame, first)

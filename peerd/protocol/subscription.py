@@ -1,6 +1,5 @@
 """One type of one client: where it is, what it was sent, what it said of it."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from enum import Enum
 
@@ -87,7 +86,46 @@ class TypeStatus(Record, frozen=True):
 
 
 class Subscription:
-    """State of one type; `server.py` drives it."""
+    """State of one type; `server.py` drives it. Slots: a thousand streams are walked at every push."""
+
+    __slots__ = (
+        "_accepted",
+        "_acked",
+        "_acked_at",
+        "_again",
+        "_error",
+        "_error_at",
+        "_lags",
+        "_sent",
+        "_sent_at",
+        "answers",
+        "asked_at",
+        "base",
+        "compared",
+        "cursor",
+        "dirty",
+        "held",
+        "keys",
+        "lacking",
+        "late",
+        "offer",
+        "outstanding",
+        "puts",
+        "queue",
+        "rejections",
+        "removals",
+        "removed",
+        "resumed",
+        "rules",
+        "source",
+        "state",
+        "subscribed",
+        "tokens",
+        "type_url",
+        "versions",
+        "wildcard",
+        "withheld",
+    )
 
     def __init__(self, type_url: str, rules: TypeRules, source: TypeSource, now: float) -> None:
         self.type_url = type_url
@@ -101,7 +139,7 @@ class Subscription:
         self.cursor = 0  # what the client has, once it applied all that was sent
         self.removed = 0  # the same for removals, where they go by themselves
         self.answers = 0  # makes nonces of this stream's own answers unique
-        self.queue: deque[Frame] = deque()
+        self.queue: tuple[Frame, ...] = ()  # the rest of an answer that comes in several
         self.outstanding: dict[str, Outstanding] = {}
         self._again: tuple[str, ...] = ()
         self.rejections: dict[str, Rejection] = {}
@@ -226,6 +264,13 @@ class Subscription:
         )
 
     def _answer(self, nonce: str) -> bool:
+        if len(self.outstanding) == 1:
+            outstanding = self.outstanding.pop(nonce, None)
+            if outstanding is None:
+                return False
+            for name in outstanding.again:
+                self.rejections.pop(name, None)
+            return True
         if nonce not in self.outstanding:
             return False
         for earlier, outstanding in list(self.outstanding.items()):

@@ -32,7 +32,7 @@ log = structlog.get_logger("peerd.ads")
 Authenticate = Callable[[Stream], Awaitable[Caller]]
 Allowed = Callable[[Caller, str], bool]
 
-_SWEEP_SECONDS = 1.0
+_SWEEP_SECONDS = 5.0  # an ACK is overdue after 30 s; looking more often would cost as much as a push
 
 
 def _own_pods(node: Node) -> tuple[str, ...]:
@@ -76,6 +76,7 @@ class AdsService:
         ready: why streams are not served yet, empty once they are.
         resident: the memory in use, in bytes.
         window_seconds: the merge window, where it is not the usual one.
+        sweep_seconds: how often overdue clients are looked for.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class AdsService:
         ready: Callable[[], str] = lambda: "",
         resident: Callable[[], int] = resident_bytes,
         window_seconds: float | None = None,
+        sweep_seconds: float = _SWEEP_SECONDS,
     ) -> None:
         bounds = limits or AdmissionLimits(memory=memory_bound())
         self._store = store
@@ -110,6 +112,7 @@ class AdsService:
         self._interest = Interest()
         options = {} if window_seconds is None else {"seconds": window_seconds}
         self.window = MergeWindow(store, self._interest, lambda: self._streams, **options)
+        self._sweep_seconds = sweep_seconds
         self._sweeper: asyncio.Task[None] | None = None
 
     @property
@@ -259,10 +262,10 @@ class AdsService:
 
     async def _sweep(self) -> None:
         for turn in itertools.count():
-            await asyncio.sleep(_SWEEP_SECONDS)
+            await asyncio.sleep(self._sweep_seconds)
             for stream in list(self._streams):
                 stream.check()
-            if turn % 10 == 0 and not self._first_answers.used:
+            if turn % 2 and not self._first_answers.used:
                 self._store.forget_frames()
 
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 import structlog
 
 from peerd.model.clock import Clock
-from peerd.protocol.envelope import DeltaRequest, parse_delta_request
+from peerd.protocol.envelope import DeltaRequest, parse_ack, parse_delta_request
 from peerd.protocol.errors import ProtocolError
 from peerd.protocol.server import DeltaServer, Outgoing
 from peerd.serve.admission import FirstAnswers
@@ -36,6 +36,21 @@ class AdsStream:
         judge: sees each request before the machine does; raises StreamClosed to end the stream.
         pushed: told of each response that was written.
     """
+
+    __slots__ = (
+        "_clock",
+        "_failure",
+        "_first_answers",
+        "_idle",
+        "_judge",
+        "_loop",
+        "_pushed",
+        "_reader",
+        "_stream",
+        "_timer",
+        "_turns",
+        "machine",
+    )
 
     def __init__(
         self,
@@ -130,6 +145,9 @@ class AdsStream:
             self.wake()
 
     def _take(self, message: bytes) -> None:
+        ack = parse_ack(message)
+        if ack is not None and self.machine.acknowledge(*ack, self._clock.monotonic()):
+            return
         request = parse_delta_request(message)
         self._judge(request)
         self.machine.receive(request, self._clock.monotonic())

@@ -1,6 +1,8 @@
 """The answering machine, rule by rule."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from peerd.limits import (
     ACK_OVERDUE_S,
@@ -12,7 +14,7 @@ from peerd.limits import (
     hits,
 )
 from peerd.model.types import ADDRESS, AUTHORIZATION
-from peerd.protocol.envelope import DeltaRequest, Node, delta_request
+from peerd.protocol.envelope import DeltaRequest, Node, delta_request, parse_ack, parse_delta_request
 from peerd.protocol.errors import (
     BehindError,
     LimitExceededError,
@@ -23,7 +25,7 @@ from peerd.protocol.errors import (
 from peerd.protocol.rules import Offer, TypeRules
 from peerd.protocol.subscription import TRANSITIONS, Event, State, Subscription
 from peerd.serve.ads import ztunnel_rules
-from tests.support.delta import Driver, drop, names, policy, put, resource, ztunnel_store
+from tests.support.delta import NODE, Driver, drop, names, policy, put, resource, ztunnel_store
 
 EMPTY = "a response with nothing in it"
 
@@ -530,3 +532,42 @@ def test_a_node_is_taken_from_the_first_request_only() -> None:
     before = driver.server.node
     driver.request(delta_request(ADDRESS, subscribe=["x"], node=Node("other")))
     assert driver.server.node is before
+
+
+# -- the short way of an ACK -----------------------------------------------------------------------------
+
+
+@given(st.text(max_size=80), st.text(max_size=80))
+def test_a_plain_ack_read_the_short_way_is_what_the_long_way_reads(type_url: str, nonce: str) -> None:
+    message = delta_request(type_url, nonce=nonce)
+    ack = parse_ack(message)
+    if ack is not None:
+        request = parse_delta_request(message)
+        assert (ack[0].decode(), ack[1]) == (request.type_url, request.nonce) == (type_url, nonce)
+    else:
+        assert len(message) > 128 or not type_url or not nonce
+
+
+@given(st.binary(max_size=140))
+def test_the_short_way_takes_no_message_for_another(message: bytes) -> None:
+    ack = parse_ack(message)
+    if ack is not None:
+        request = parse_delta_request(message)
+        assert request == DeltaRequest(ack[0].decode(), ack[1])
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [{"error": ""}, {"subscribe": ["a"]}, {"unsubscribe": ["a"]}, {"versions": {"a": "1"}}, {"node": NODE}],
+)
+def test_the_short_way_is_for_acks_that_say_nothing_else(extra: dict) -> None:
+    assert parse_ack(delta_request(ADDRESS, nonce="n", **extra)) is None
+
+
+def test_an_ack_of_a_type_that_was_never_asked_for_goes_the_long_way() -> None:
+    driver = Driver(ztunnel_store())
+    assert not driver.server.acknowledge(ADDRESS.encode(), "n", 0.0)
+    driver.open()
+    assert not driver.server.acknowledge(ADDRESS.encode(), "", 0.0)
+    assert driver.server.acknowledge(ADDRESS.encode(), "stale", 0.0)
+    assert driver.stale == 1

@@ -13,6 +13,7 @@ from peerd.model.identity import SpiffeId
 from peerd.model.types import ADDRESS, AUTHORIZATION, DEBUG_SYNCZ, DELTA_METHOD, FEDERATED_SERVICE
 from peerd.protocol.client import DeltaClient
 from peerd.protocol.envelope import DeltaResponse, Node, delta_request, parse_delta_response
+from peerd.protocol.server import DeltaServer
 from peerd.serve.admission import AdmissionLimits
 from peerd.serve.ads import AdsService, ztunnel_rules
 from peerd.serve.authorisation import Authorisation
@@ -42,6 +43,7 @@ class Service:
             registry=self.registry,
             debug=DebugTypes(self.registry, "replica-1", self._view),
             clock=self.clock,
+            sweep_seconds=0.05,
             **options,
         )
         self.network = MemoryNetwork()
@@ -356,11 +358,16 @@ async def test_a_bug_while_writing_ends_the_stream_and_no_other(
         stream, _ = await service.ztunnel()
         (machine,) = [each.machine for each in service.ads._streams]
 
-        def broken(*_arguments: object) -> None:
-            raise KeyError("a bug")
+        step = "written" if where == "answering" else "next"
+        sound = getattr(DeltaServer, step)
+
+        def broken(each: DeltaServer, now: float) -> object:
+            if each is machine:
+                raise KeyError("a bug")
+            return sound(each, now)
 
         with capture_logs() as logs:
-            monkeypatch.setattr(machine, "written" if where == "answering" else "next", broken)
+            monkeypatch.setattr(DeltaServer, step, broken)
             other, _ = await service.ztunnel()
             service.publish(put("a"))
             closed = await ending(stream)
