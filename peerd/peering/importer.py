@@ -246,8 +246,10 @@ class Importer:
         """Bring freshness up to wall-clock *now*; expiry withdraws what was imported."""
         peer = self._peers[key]
         # A peer that was never heard has nothing to withdraw: it stays as it is until it speaks.
-        expire_after = 0 if peer.connections else peer.remote.expire_after
-        self._set_freshness(peer, freshness(peer.last_heartbeat, now, expire_after, self._rules))
+        found = freshness(peer.last_heartbeat, now, peer.remote.expire_after, self._rules)
+        if found is Freshness.EXPIRED and peer.connections and peer.freshness is not found:
+            found = Freshness.STALE
+        self._set_freshness(peer, found)
         return peer.freshness
 
     def freshness(self, key: ObjectKey) -> Freshness:

@@ -196,6 +196,15 @@ def test_nothing_expires_behind_a_connection_s_back(world: World) -> None:
     assert world.changes() == [PeerChange(KEY, PeerView(KEY, INFO, Freshness.FRESH))]
 
 
+def test_an_expired_peer_stays_so_until_it_answers(world: World) -> None:
+    """That somebody listens at its address again is no sign of life yet."""
+    world.importer.age(KEY, NOW + 90_000)
+    world.changes()
+    world.importer.opened(KEY)
+    world.importer.age(KEY, NOW + 90_001)
+    assert world.changes() == []
+
+
 def test_what_is_overdue_when_a_connection_ends_expires_then(world: World) -> None:
     """Redialled at once, a peer that never answers would else be kept for ever."""
     world.import_(service("a"))
