@@ -19,7 +19,6 @@ from peerd.encode.frame import (
     enum_number,
     field,
     frame,
-    varint,
     version_of,
 )
 from peerd.limits import GATEWAY_FIELDS
@@ -45,6 +44,7 @@ from peerd.model.service import (
 )
 from peerd.model.sharing import shared
 from peerd.model.types import ADDRESS
+from peerd.model.wire import varint
 from peerd.model.workload import (
     ApplicationTunnel,
     ApplicationTunnelProtocol,

@@ -10,6 +10,7 @@ import xxhash
 
 from peerd.api.envoy import discovery_pb2 as discovery
 from peerd.model.record import Record
+from peerd.model.wire import varint
 
 # Tags (field number << 3 | 2) of length-delimited fields.
 _RESOURCES = b"\x12"  # DeltaDiscoveryResponse.resources = 2
@@ -40,18 +41,6 @@ class DecodedFrame(Record, frozen=True):
 def enum_number(value: IntEnum) -> Any:
     """*value* as generated code takes it: our enums have its numbers, its stubs want types of their own."""
     return value
-
-
-def varint(value: int) -> bytes:
-    """Protobuf's base-128 form of a non-negative number."""
-    if value < 0x80:
-        return value.to_bytes(1)
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def field(tag: bytes, content: bytes) -> bytes:

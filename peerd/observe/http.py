@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from peerd import __version__, limits
+from peerd.transport.address import join_address
 
 
 class Answer(NamedTuple):
@@ -76,7 +77,7 @@ class HttpServer:
             self._accept, self._host or None, self._port, limit=limits.HTTP_HEADER_BYTES.value
         )
         host, port = self._server.sockets[0].getsockname()[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return join_address(host, port)
 
     async def close(self) -> None:
         """Stop accepting and end what is open."""

@@ -20,6 +20,7 @@ from peerd.protocol.peer_session import PeerSession
 from peerd.protocol.peer_state import PeerEvent
 from peerd.protocol.peer_subscription import Delivery
 from peerd.protocol.peer_wire import HEARTBEAT_METHOD, Hello, PeerProtocolError
+from peerd.transport.address import join_address
 from peerd.transport.base import Channel, ClientStream, StatusCode, StreamClosed
 
 log = structlog.get_logger(__name__)
@@ -143,7 +144,7 @@ class PeerLink:
         self._address = ""
         addresses = await self._addresses()
         for index, host in enumerate(addresses):
-            self._address = f"[{host}]:{self._remote.port}" if ":" in host else f"{host}:{self._remote.port}"
+            self._address = join_address(host, self._remote.port)
             channel = self._connect(host, self._remote.port)
             try:
                 try:

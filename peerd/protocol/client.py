@@ -14,13 +14,12 @@ WILDCARD = "*"
 
 
 @dataclass(slots=True)
-class Held:
+class _Subscription:
     """What a client holds of one type."""
 
     versions: dict[str, str] = field(default_factory=dict)
     answered: bool = False  # a response of this type was accepted or rejected on this stream
     accepted: bool = False  # ... was accepted whole: ztunnel counts the type as ready from here
-    digest: str = ""  # offered instead of the versions at the next `start`; `Collection.digest`
 
 
 class DeltaClient:
@@ -40,7 +39,7 @@ class DeltaClient:
     ) -> None:
         self._node = node
         self._on_demand = frozenset(on_demand)
-        self._held = {url: Held(dict((held or {}).get(url, {}))) for url in types}
+        self._held = {url: _Subscription(dict((held or {}).get(url, {}))) for url in types}
 
     def versions(self, type_url: str) -> Mapping[str, str]:
         """Name -> version of what is held. Raises KeyError for a type this client does not ask for."""
@@ -54,20 +53,16 @@ class DeltaClient:
         """Whether a response of the type was accepted whole on this stream: its first sync is done."""
         return self._held[type_url].accepted
 
-    def offer_digest(self, type_url: str, digest: str) -> None:
-        """Begin the next stream with *digest* in place of the versions (decision D18); one stream only."""
-        self._held[type_url].digest = digest
-
     def start(self) -> list[bytes]:
         """The first requests of a new stream, one a type, each with the node and what is held."""
         requests = []
         for url, held in self._held.items():
             held.answered = held.accepted = False
-            versions = {WILDCARD: held.digest} if held.digest else held.versions
-            held.digest = ""
             names = (WILDCARD,) if url in self._on_demand else ()
             requests.append(
-                delta_request(url, subscribe=names, unsubscribe=names, versions=versions, node=self._node)
+                delta_request(
+                    url, subscribe=names, unsubscribe=names, versions=held.versions, node=self._node
+                )
             )
         return requests
 
@@ -89,15 +84,6 @@ class DeltaClient:
             MalformedMessageError: the bytes are no response.
         """
         return parse_delta_response(message)
-
-    def wants_versions(self, response: DeltaResponse) -> bool:
-        """Whether *response* only says that the offered digest is not the server's: answer with `resend`."""
-        return response.removed == (WILDCARD,) and not response.resources
-
-    def resend(self, response: DeltaResponse) -> bytes:
-        """The answer to a response that `wants_versions`: its ACK, with what is held."""
-        held = self._of(response)
-        return delta_request(response.type_url, nonce=response.nonce, versions=held.versions)
 
     def accept(self, response: DeltaResponse) -> bytes:
         """Take note of all that *response* holds and return its ACK.
@@ -125,14 +111,14 @@ class DeltaClient:
         """An ACK and nothing else, as ztunnel answers a type it does not know."""
         return delta_request(response.type_url, nonce=response.nonce)
 
-    def _of(self, response: DeltaResponse) -> Held:
+    def _of(self, response: DeltaResponse) -> _Subscription:
         held = self._held.get(response.type_url)
         if held is None:
             raise UnexpectedRequestError(f"a response of type {response.type_url!r} that was never asked for")
         return held
 
     @staticmethod
-    def _apply(held: Held, response: DeltaResponse, rejected: Mapping[str, str]) -> None:
+    def _apply(held: _Subscription, response: DeltaResponse, rejected: Mapping[str, str]) -> None:
         for resource in response.resources:
             if resource.name in rejected:
                 held.versions.pop(resource.name, None)

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 
 from peerd.limits import PEER_REASON_CHARACTERS, PEER_REFUSED_BYTES, PEER_VERSION_MAP_BYTES, hit
+from peerd.model.digest import digest
 from peerd.model.record import Record
 from peerd.protocol.envelope import DeltaResponse, Node, delta_request
-from peerd.protocol.peer_digest import digest
 from peerd.protocol.peer_wire import SYNC_NAME, PeerProtocolError, Sync, SyncState, decode_sync, offer
 
 _ENTRY_BYTES = 250  # what a name and a version cost beside their characters

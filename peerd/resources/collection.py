@@ -4,8 +4,7 @@ from collections.abc import Collection as Sized
 from collections.abc import Generator, Hashable, Iterable, Mapping
 from typing import TypeVar
 
-import xxhash
-
+from peerd.model.digest import digest
 from peerd.model.frame import Frame
 from peerd.model.record import Record
 from peerd.model.resource import Resource
@@ -282,8 +281,7 @@ class Collection:
     def digest(self) -> str:
         """A digest over sorted names and versions, equal on every replica with the same content (D18)."""
         if self._digest is None:
-            lines = sorted(f"{name}\x00{resource.version}\x00" for name, resource in self._current.items())
-            self._digest = xxhash.xxh3_128_hexdigest("".join(lines).encode())
+            self._digest = digest((name, resource.version) for name, resource in self._current.items())
         return self._digest
 
     def forget_frames(self) -> None:

@@ -30,6 +30,7 @@ from h2.exceptions import H2Error
 from h2.settings import SettingCodes
 from hyperframe.frame import Frame, GoAwayFrame
 
+from peerd.transport.address import join_address
 from peerd.transport.base import PeerCertificate, StatusCode, StreamClosed
 
 Headers = list[tuple[str, str]]
@@ -350,7 +351,7 @@ class Http2Connection(asyncio.Protocol):
         name = transport.get_extra_info("peername")
         if isinstance(name, tuple):
             host, port = name[:2]
-            self.remote = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            self.remote = join_address(host, port)
         try:
             self.certificate = self._identify(transport)
         except Exception as error:  # noqa: BLE001 (whatever is wrong with a certificate, its connection ends)

@@ -10,13 +10,13 @@ import pytest
 
 from peerd.encode.peering import encode_federated_service, encode_peer_info
 from peerd.limits import PEER_NAME_CHARACTERS, PEER_RESOURCES
+from peerd.model.digest import digest
 from peerd.model.federation import PeerInfo
 from peerd.model.types import DELTA_METHOD, FEDERATED_SERVICE, PEER_INFO
 from peerd.model.wire import field
 from peerd.peering import backoff
 from peerd.protocol.envelope import parse_delta_request
 from peerd.protocol.heartbeat import HeartbeatRules
-from peerd.protocol.peer_digest import digest
 from peerd.protocol.peer_state import PeerState
 from peerd.protocol.peer_wire import HEARTBEAT_METHOD, Sync, SyncState, encode_sync
 from peerd.transport.base import StatusCode, Stream, StreamClosed

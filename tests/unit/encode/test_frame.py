@@ -3,7 +3,7 @@
 import pytest
 
 from peerd.api.envoy import discovery_pb2 as discovery
-from peerd.encode.frame import DecodeError, any_header, decode_frame, field, frame, varint, version_of
+from peerd.encode.frame import DecodeError, any_header, decode_frame, field, frame, version_of
 
 
 @pytest.mark.parametrize("size", [0, 1, 90, 127, 128, 300, 16_383, 16_384, 70_000])
@@ -25,13 +25,6 @@ def test_joined_frames_are_one_response() -> None:
     response = discovery.DeltaDiscoveryResponse.FromString(data)
     assert [resource.name for resource in response.resources] == ["a", "b"]
     assert response.nonce == "nonce"
-
-
-@pytest.mark.parametrize(
-    ("value", "data"), [(0, b"\x00"), (127, b"\x7f"), (128, b"\x80\x01"), (15008, b"\xa0\x75")]
-)
-def test_varints(value: int, data: bytes) -> None:
-    assert varint(value) == data
 
 
 def test_versions_have_no_leading_zeros() -> None:

@@ -67,17 +67,6 @@ def test_readiness_begins_anew_with_each_stream_and_what_is_held_does_not() -> N
     assert versions_of(again) == {"a": "1"}
 
 
-def test_a_digest_stands_for_the_versions_once_and_is_followed_by_them_when_wanted() -> None:
-    client = DeltaClient((ADDRESS,), NODE, {ADDRESS: {"a": "1"}})
-    client.offer_digest(ADDRESS, "digest")
-    assert versions_of(client.start()[0]) == {"*": "digest"}
-    wanted = response(removed=("*",))
-    assert client.wants_versions(wanted)
-    assert not client.wants_versions(response("a", removed=("*",)))
-    assert versions_of(client.resend(wanted)) == {"a": "1"}
-    assert versions_of(client.start()[0]) == {"a": "1"}
-
-
 def test_unsubscribed_names_are_not_held() -> None:
     client = DeltaClient((ADDRESS,), NODE, {ADDRESS: {"a": "1"}})
     assert parse_delta_request(client.unsubscribe(ADDRESS, ["a"])).unsubscribe == ("a",)

@@ -3,10 +3,10 @@
 import pytest
 
 from peerd.encode.frame import decode_frame
+from peerd.model.digest import digest
 from peerd.model.types import ADDRESS, FEDERATED_SERVICE, PEER_INFO, SEGMENT
 from peerd.model.wire import field, read_map_entry
 from peerd.protocol.envelope import parse_delta_request
-from peerd.protocol.peer_digest import digest
 from peerd.protocol.peer_session import Held, PeerSession
 from peerd.protocol.peer_wire import (
     Hello,

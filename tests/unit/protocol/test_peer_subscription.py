@@ -4,10 +4,10 @@ import pytest
 
 from peerd.encode.frame import decode_frame
 from peerd.limits import PEER_REASON_CHARACTERS, PEER_REFUSED_BYTES, PEER_VERSION_MAP_BYTES, hits
+from peerd.model.digest import digest
 from peerd.model.types import FEDERATED_SERVICE
 from peerd.model.wire import read_map_entry
 from peerd.protocol.envelope import DeltaRequest, DeltaResponse, ReceivedResource, parse_delta_request
-from peerd.protocol.peer_digest import digest
 from peerd.protocol.peer_subscription import PeerSubscription, Phase, Settled, reasons
 from peerd.protocol.peer_wire import SYNC_NAME, PeerProtocolError, Sync, SyncState, encode_sync
 

@@ -4,7 +4,7 @@ import pytest
 
 from peerd.model.caller import Caller, CallerKind
 from peerd.model.identity import SpiffeId
-from peerd.serve.identity_check import check_node_identity
+from peerd.serve.node import check_node_identity
 from peerd.transport.base import StatusCode, StreamClosed
 
 ZTUNNEL = Caller(CallerKind.WORKLOAD, SpiffeId("cluster.local", "istio-system", "ztunnel"))
