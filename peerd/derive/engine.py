@@ -120,10 +120,16 @@ class Engine:
         return DerivedMany(self, name, source, function, joined)
 
     def index(
-        self, name: str, source: Collection[K, V], keys: Callable[[K, V], Iterable[K2]]
+        self,
+        name: str,
+        source: Collection[K, V] | Sequence[Collection[Any, V]],
+        keys: Callable[[K, V], Iterable[K2]],
     ) -> Index[K2, V]:
-        """The records of *source* grouped: `keys(key, record)` names the groups, each at most once."""
-        return Index(self, name, source, keys)
+        """The records of *source* grouped: `keys(key, record)` names the groups, each at most once.
+
+        Several sources may not have the same key in one group.
+        """
+        return Index(self, name, (source,) if isinstance(source, Collection) else source, keys)
 
     def union(self, name: str, *sources: Collection[K, V]) -> Union[K, V]:
         """All records of *sources*; of two with the same key, the earlier source's."""

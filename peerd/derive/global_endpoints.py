@@ -23,6 +23,8 @@ from peerd.model.workload import ServicePorts, TunnelProtocol, Workload, Workloa
 
 # Service, network, locality.
 _Place = tuple[str, str, Locality]
+# Gateway, cluster, trust domain, networks with capacity.
+_Origin = tuple[str, str, str, tuple[str, ...]]
 # Service, namespace and account of its endpoints.
 _Account = tuple[str, str, str]
 _NAMED_OUTSIDE = 3
@@ -86,10 +88,14 @@ class GlobalEndpoints:
         )
         self.exports = engine.derive("exports", names.scoped, self._export)
         self._fresh = engine.aggregate("fresh remote capacity", (names.imports,), _fresh)
-        self.wire = engine.derive_many("remote workloads", names.imports, self._remote)
+        self.wire = engine.derive_many(
+            "remote workloads", names.imports, self._remote, joined=(names.taken_over,)
+        )
+        # What keeps a peer's endpoints out is the same for all its services.
+        origins = engine.aggregate("origins of imports", (names.imports,), _origin)
         self.diagnostics = (
             engine.derive_many("export diagnostics", names.scoped, self._export_diagnostics),
-            engine.derive_many("import diagnostics", names.imports, self._import_diagnostics),
+            engine.derive_many("import diagnostics", origins, self._import_diagnostics),
         )
 
     # -- what we export ----------------------------------------------------------------------------------
@@ -169,30 +175,30 @@ class GlobalEndpoints:
 
     # -- what peers export -------------------------------------------------------------------------------
 
-    def _ways(self, ctx: Context, found: Import, network: str) -> tuple[NetworkGateway, ...]:
+    def _ways(self, ctx: Context, peer: str, network: str) -> tuple[NetworkGateway, ...]:
         """The entries into a peer's network: its own Gateway's, else any (a network may span clusters)."""
         ways = ctx.find(self._gateways.by_network, network)
-        return tuple(way for way in ways if str(way.gateway) == found.peer) or ways
+        return tuple(way for way in ways if str(way.gateway) == peer) or ways
 
-    def _services(self, ctx: Context, name: str, found: Import) -> tuple[ServicePorts, ...]:
+    def _services(self, ctx: Context, found: Import) -> tuple[ServicePorts, ...]:
         """The names served here that lead to an import, by resource name."""
         service, names = found.service, self._names
         # A user's ServiceEntry may have the global name: it gets no endpoints of ours.
         served = [ctx.get(names.ports, found.key)]
-        if names.takes_over(ctx, name, found):
+        if ctx.same(names.taken_over) is not None:
             key = f"{service.namespace}/{service.local_host}"
             served.append(ctx.get(names.local_ports, key) or ctx.get(names.ports, key))
-        entries = [ServicePorts(to.service, ports_of(found, to.ports)) for to in served if to is not None]
+        entries = [shared(ServicePorts(to.service, ports_of(found, to.ports))) for to in served if to]
         return shared(tuple(sorted(entries, key=lambda entry: entry.service)))
 
-    def _remote(self, ctx: Context, key: tuple[str, str], found: Import) -> dict[str, Workload]:
+    def _remote(self, ctx: Context, _key: tuple[str, str], found: Import) -> dict[str, Workload]:
         own = self._mesh.of(ctx).network
         networks = {capacity.network for capacity in found.service.capacity} - {own}
-        ways = [way for network in sorted(networks) for way in self._ways(ctx, found, network)]
+        ways = [way for network in sorted(networks) for way in self._ways(ctx, found.peer, network)]
         return remote_workloads(
             found,
             ways,
-            self._services(ctx, key[1], found),
+            self._services(ctx, found),
             fresh_elsewhere=found.stale and self._is_fresh(ctx, found),
         )
 
@@ -207,40 +213,39 @@ class GlobalEndpoints:
             return False
         return bool(ctx.find(self._capacity, scoped.info.key))
 
-    def _import_diagnostics(
-        self, ctx: Context, _key: tuple[str, str], found: Import
-    ) -> dict[str, Diagnostic]:
+    def _import_diagnostics(self, ctx: Context, origin: _Origin, _total: Total) -> dict[str, Diagnostic]:
         """What keeps all of a peer's endpoints out; told once for each Gateway."""
-        mesh, where = self._mesh.of(ctx), f"Gateway/{found.peer}"
+        peer, cluster, trust_domain, networks = origin
+        mesh, where = self._mesh.of(ctx), f"Gateway/{peer}"
         own = mesh.network
         told: list[Diagnostic] = []
-        if found.trust_domain != mesh.identity_domain:
+        if trust_domain != mesh.identity_domain:
             # The receiving ztunnel wants callers of its own trust domain (wire-contract §3.4, decision D29).
             told.append(
                 warning(
                     where,
                     "metadata.annotations[gateway.istio.io/trust-domain]",
-                    f"cluster {found.cluster} has trust domain {found.trust_domain},"
+                    f"cluster {cluster} has trust domain {trust_domain},"
                     f" we {mesh.identity_domain}: its ztunnels refuse our requests",
                     "use one trust domain; control planes and gateways of unlike ones do connect",
                 )
             )
-        for network in sorted({capacity.network for capacity in found.service.capacity}):
+        for network in networks:
             if network == own:
                 told.append(
                     warning(
                         where,
                         "metadata.labels[topology.istio.io/network]",
-                        f"cluster {found.cluster} is on our own network {own!r}: its endpoints are not used",
+                        f"cluster {cluster} is on our own network {own!r}: its endpoints are not used",
                         "give each cluster a network of its own, reached through its east-west gateway",
                     )
                 )
-            elif not self._ways(ctx, found, network):
+            elif not self._ways(ctx, peer, network):
                 told.append(
                     warning(
                         where,
                         "spec.listeners",
-                        f"there is no way into network {network!r} of cluster {found.cluster}",
+                        f"there is no way into network {network!r} of cluster {cluster}",
                         "add an HBONE listener (port 15008) and an address, or expose the peer's gateway",
                     )
                 )
@@ -258,6 +263,11 @@ def _account(_ctx: Context, key: _Account, total: Total) -> Account | None:
 def _some(names: list[str]) -> str:
     more = len(names) - _NAMED_OUTSIDE
     return ", ".join(names[:_NAMED_OUTSIDE]) + (f" and {more} more" if more > 0 else "")
+
+
+def _origin(_key: tuple[str, str], found: Import) -> Iterable[tuple[_Origin, int]]:
+    networks = tuple(sorted({capacity.network for capacity in found.service.capacity}))
+    yield (found.peer, found.cluster, found.trust_domain, networks), 1
 
 
 def _fresh(_key: tuple[str, str], found: Import) -> Iterable[tuple[str, int]]:

@@ -63,7 +63,8 @@ class Contribution(Record, frozen=True):
 class GlobalName(Record, frozen=True):
     """A host name, merged: the oldest contribution's ports and distribution, everybody's identities.
 
-    `everywhere` are the numbers of ports that every contribution has.
+    `everywhere` are the numbers of ports that every contribution has, `own` says whether this cluster's is
+    among them.
     """
 
     host: str
@@ -73,6 +74,7 @@ class GlobalName(Record, frozen=True):
     distribution: str
     identities: tuple[str, ...]
     everywhere: frozenset[int]
+    own: bool = False
     diagnostics: tuple[Diagnostic, ...] = ()
 
     @property
@@ -99,6 +101,7 @@ def merge(contributions: Iterable[Contribution]) -> GlobalName:
         distribution=oldest.distribution,
         identities=oldest.identities if identities == oldest.identities else identities,  # one copy
         everywhere=shared(frozenset.intersection(*_numbers(ordered))),
+        own=own is not None,
         diagnostics=() if own is None else tuple(_conflicts(own, oldest, ordered)),
     )
 

@@ -97,7 +97,6 @@ class GlobalServices:
         self._segments = segments
         self._namespaces = namespaces
         self._objects = objects
-        self._services = services
         self._hostnames = hostnames
         self._gateways = gateways
         self._views = views
@@ -113,15 +112,21 @@ class GlobalServices:
         # Under the Gateway's key and the service's name.
         self._told = imports
         self.imports = engine.derive("admitted imports", imports, self._admitted)
-        contributions = engine.union(
-            "contributions",
-            engine.derive_many("own contributions", self.scoped, self._own_contribution),
-            engine.derive_many("peers' contributions", self.imports, self._contributions),
+        self.taken_over = engine.derive(
+            "contributions to local names", self.imports, self._local_contribution
         )
-        by_key = engine.index("contributions by name", contributions, lambda _key, found: (found.key,))
+        by_key = engine.index(
+            "contributions by name",
+            (
+                engine.derive_many("own contributions", self.scoped, self._own_contribution),
+                engine.derive("peers' contributions", self.imports, self._contribution),
+                self.taken_over,
+            ),
+            lambda _key, found: (found.key,),
+        )
         # Under `<namespace>/<host>`, as all that follows. A local name that is taken over is among them.
         self.names = engine.derive("global names", by_key, lambda _ctx, _key, found: merge(found))
-        self.wire = engine.derive("global services", self.names, self._service)
+        self.wire = engine.derive("global services", self.names, self._service, joined=(hostnames.table,))
         self.local_wire = engine.derive("local services", hostnames.table, self._local)
         self.all_wire = engine.union("wire services", self.local_wire, self.wire)
         # Thousands of remote endpoints look at ports, which stay when identities change.
@@ -129,7 +134,9 @@ class GlobalServices:
         self.local_ports = engine.derive("ports of local services", self.local_wire, _ports)
         self._members = engine.derive_many("global names of services", self.scoped, self._membership)
         # Under the host alone.
-        self.wanted = engine.derive_many("global hosts that want addresses", self.names, self._wanted)
+        self.wanted = engine.derive_many(
+            "global hosts that want addresses", self.names, self._wanted, joined=(hostnames.table,)
+        )
         self.diagnostics = (
             engine.derive_many(
                 "scope diagnostics", self.scoped, lambda _ctx, _key, found: keyed(found.diagnostics, "scope")
@@ -195,8 +202,8 @@ class GlobalServices:
 
     def _own_contribution(
         self, _ctx: Context, key: str, found: Scoped
-    ) -> dict[tuple[str, str, str], Contribution]:
-        return {} if found.contribution is None else {("", key, ""): found.contribution}
+    ) -> dict[tuple[str, str], Contribution]:
+        return {} if found.contribution is None else {("", key): found.contribution}
 
     # -- what peers say ----------------------------------------------------------------------------------
 
@@ -227,7 +234,7 @@ class GlobalServices:
         """What the service is called inside our own cluster."""
         return hostname(service.name, service.namespace, self._settings.domain)
 
-    def takes_over(self, ctx: Context, name: str, found: Import) -> bool:
+    def _takes_over(self, ctx: Context, name: str, found: Import) -> bool:
         """Whether an import, service *name*, also answers to its local name here (decisions D23, D25)."""
         service = found.service
         if service.local_host != self.local_host(service):
@@ -237,23 +244,22 @@ class GlobalServices:
 
     def _asked(self, ctx: Context, name: str) -> Asked:
         namespace, _, service = name.partition("/")
-        if ctx.get(self._services.table, name) is not None:
+        host = hostname(service, namespace, self._settings.domain)
+        here = ctx.get(self._hostnames.table, f"{namespace}/{host}")
+        if here is not None and here.source != SERVICE:
+            return Asked(own=False, open=False)  # a ServiceEntry of the user has that name
+        if here is not None:
             scoped = ctx.get(self.scoped, name)
             reach = Reach() if scoped is None else scoped.reach
             return Asked(reach.takeover, reach.by_rule, not reach.opted_out)
-        host = hostname(service, namespace, self._settings.domain)
-        if ctx.get(self._hostnames.table, f"{namespace}/{host}") is not None:
-            return Asked(own=False, open=False)  # a ServiceEntry of the user has that name
         facts = ctx.get(self._namespaces, namespace)
         reach = scope.reach({}, {} if facts is None else facts.labels)
         return Asked(reach.takeover, open=not reach.opted_out)
 
-    def _contributions(
-        self, ctx: Context, key: tuple[str, str], found: Import
-    ) -> dict[tuple[str, str, str], Contribution]:
-        """What a peer says of its global name, and of the local name where that is taken over."""
+    def _contribution(self, _ctx: Context, _key: tuple[str, str], found: Import) -> Contribution:
+        """What a peer says of its global name."""
         service = found.service
-        contribution = Contribution(
+        return Contribution(
             key=found.key,
             host=service.global_host,
             name=service.name,
@@ -267,13 +273,14 @@ class GlobalServices:
             identities=service.identities,
             created=service.created,
         )
-        given = {(*key, ""): contribution}
-        if self.takes_over(ctx, key[1], found):
-            host = service.local_host
-            given[*key, "local"] = msgspec.structs.replace(
-                contribution, key=f"{service.namespace}/{host}", host=host
-            )
-        return given
+
+    def _local_contribution(self, ctx: Context, key: tuple[str, str], found: Import) -> Contribution | None:
+        """What it says of the local name, where that is taken over."""
+        if not self._takes_over(ctx, key[1], found):
+            return None
+        host = found.service.local_host
+        said = self._contribution(ctx, key, found)
+        return msgspec.structs.replace(said, key=f"{said.namespace}/{host}", host=host)
 
     def _takeover_diagnostics(
         self, ctx: Context, key: tuple[str, str], found: Import
@@ -297,28 +304,30 @@ class GlobalServices:
 
     # -- what the names are here -------------------------------------------------------------------------
 
-    def _defined_here(self, ctx: Context, key: str) -> bool:
+    def _defined_here(self, ctx: Context) -> bool:
         """Whether an object of the cluster defines the name itself; then it stays what it is."""
-        return ctx.get(self._hostnames.table, key) is not None
+        return ctx.same(self._hostnames.table) is not None
 
     def _own(self, ctx: Context, name: GlobalName) -> ServiceInfo | None:
         """Our Service behind a global name, where we export it under that name."""
+        if not name.own:
+            return None
         scoped = ctx.get(self.scoped, f"{name.namespace}/{name.name}")
         if scoped is None or scoped.contribution is None or scoped.contribution.host != name.host:
             return None
         return scoped.info
 
-    def _service(self, ctx: Context, key: str, name: GlobalName) -> WireService | None:
+    def _service(self, ctx: Context, _key: str, name: GlobalName) -> WireService | None:
         """Served once its addresses are recorded (decision D28)."""
         allocation = ctx.get(self._allocations, name.host)
-        if allocation is None or self._defined_here(ctx, key):
+        if allocation is None or self._defined_here(ctx):
             return None
         is_local_name = name.host == hostname(name.name, name.namespace, self._settings.domain)
         default = None if is_local_name else PREFER_NETWORK
         return global_service(name, allocation, self._mesh.of(ctx).network, self._own(ctx, name), default)
 
-    def _wanted(self, ctx: Context, key: str, name: GlobalName) -> dict[str, str]:
-        return {} if self._defined_here(ctx, key) else {name.host: GLOBAL_POOL}
+    def _wanted(self, ctx: Context, _key: str, name: GlobalName) -> dict[str, str]:
+        return {} if self._defined_here(ctx) else {name.host: GLOBAL_POOL}
 
     def _local(self, ctx: Context, key: str, info: ServiceInfo) -> WireService:
         """A Service of the cluster; where peers answer to its name too, with their identities (§3.4)."""

@@ -141,20 +141,24 @@ class DerivedMany(Tracked[K2, V2], Generic[K, V, K2, V2]):
 
 
 class Index(Collection[K2, tuple[V, ...]], Generic[K2, V]):
-    """The records of a collection grouped under keys that a function gives; each a tuple in key order."""
+    """Records grouped under keys that a function gives; each group a tuple in key order.
+
+    Where there are several sources, no two may have the same key in one group.
+    """
 
     def __init__(
         self,
         engine: Engine,
         name: str,
-        source: Collection[Any, V],
+        sources: Sequence[Collection[Any, V]],
         keys: Callable[[Any, V], Iterable[K2]],
     ) -> None:
         super().__init__(engine, name)
         # The one member of a group is kept as a pair: a dictionary for each would cost more.
         self._groups: dict[K2, dict[Any, V] | tuple[Any, V]] = {}
         self._keys = keys
-        source.listen(self._changed)
+        for source in sources:
+            source.listen(self._changed)
 
     def _changed(self, key: Any, old: V | None, new: V | None) -> None:
         if old is not None:
