@@ -65,8 +65,16 @@ class Ztunnel:
         self.policies: dict[str, Authorization] = {}
         self.messages: list[Message] = []
 
+    @property
+    def ended(self) -> str:
+        """Why the stream ended, empty while it is open."""
+        return self._ended
+
     async def connect(self, seconds: float) -> None:
-        """Open the stream and wait until both types have been accepted, as ztunnel's readiness does."""
+        """Open the stream and wait until both types have been accepted, as ztunnel's readiness does.
+
+        After the end of a stream: the next one, with all that is held.
+        """
         metadata = {"authorization": f"Bearer {self._token()}", "clusterid": self._cluster}
         try:
             async with asyncio.timeout(seconds):
@@ -75,6 +83,7 @@ class Ztunnel:
                     await self._stream.send(request)
         except (StreamClosed, TimeoutError) as error:
             raise DemoError(f"{self._cluster}: its ztunnel could not connect: {_told(error)}") from error
+        self._ended = ""
         self._reader = asyncio.create_task(self._read(self._stream))
         await self.until(
             lambda: self._machine.ready(ADDRESS) and self._machine.ready(AUTHORIZATION),
