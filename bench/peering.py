@@ -21,7 +21,8 @@ from peerd.model.types import ADDRESS, AUTHORIZATION, DELTA_METHOD
 from peerd.model.workload import Workload
 from peerd.protocol.client import DeltaClient
 from peerd.protocol.envelope import Node
-from peerd.transport.grpcaio import GrpcChannel
+from peerd.transport.base import StreamClosed
+from peerd.transport.grpcaio import GrpcChannel, GrpcOptions
 
 SIZES = (10, 100, 500, 2000)
 SERVICES = 100
@@ -55,15 +56,26 @@ class Ztunnel:
     """A wildcard client that notes when each capacity of each workload arrived."""
 
     def __init__(self, port: int) -> None:
-        self._channel = GrpcChannel(f"127.0.0.1:{port}")
+        options = GrpcOptions(max_message=200 << 20)  # as ztunnel's
+        self._channel = GrpcChannel(f"127.0.0.1:{port}", options=options)
+        self.resumed = 0
         self.workloads: set[str] = set()
         self.seen: dict[tuple[str, int], float] = {}
         self.changed = asyncio.Event()
 
     async def run(self) -> None:
-        """Follow until cancelled."""
+        """Follow until cancelled, on a new stream where one ends, as ztunnel does."""
         node = Node("ztunnel~127.0.0.1~bench.bench~bench.svc.cluster.local", "", {})
         client = DeltaClient((ADDRESS, AUTHORIZATION), node)
+        while True:
+            try:
+                await self._stream(client)
+            except StreamClosed as closed:
+                print(f"the ztunnel's stream ended: {closed.code.name}: {closed.message}", file=sys.stderr)
+            self.resumed += 1
+            await asyncio.sleep(0.1)
+
+    async def _stream(self, client: DeltaClient) -> None:
         stream = await self._channel.open(DELTA_METHOD)
         for request in client.start():
             await stream.send(request)
@@ -77,12 +89,17 @@ class Ztunnel:
                 self.workloads.difference_update(response.removed)
             self.changed.set()
 
-    async def until(self, count: int, seconds: float) -> None:
-        """Until so many remote workloads are held."""
+    async def until(self, count: int, seconds: float, following: asyncio.Future[None]) -> None:
+        """Until so many remote workloads are held; raises what *following* ends with before that."""
         async with asyncio.timeout(seconds):
             while len(self.workloads) < count:
+                if following.done():
+                    following.result()
+                    raise RuntimeError(f"the stream ended at {len(self.workloads)} workloads")
                 self.changed.clear()
-                await self.changed.wait()
+                waiting = asyncio.ensure_future(self.changed.wait())
+                await asyncio.wait({waiting, following}, return_when=asyncio.FIRST_COMPLETED)
+                waiting.cancel()
 
     def _note(self, name: str, payload: bytes, now: float) -> None:
         record = decode_address(payload)
@@ -95,7 +112,7 @@ class Ztunnel:
 async def dialled(root: Path, figures: Figures, peers: int, *, distinct: bool, bars: bool) -> None:
     """Peers that this peerd dials."""
     kind = f"{peers}-{'distinct' if distinct else 'same'}"
-    helper = Helper("bench._peers")
+    helper = Helper("bench._peers", nice=5)  # other machines, in truth
     helper.ask("serve", root=str(root / "certs"), peers=peers, names=SERVICES, distinct=distinct)
     manifests = HEAD + "".join(GATEWAY % (n, n, n, address(n), PORT) for n in range(peers))
     xds, peer, http, plain = free_ports(4)
@@ -105,7 +122,8 @@ async def dialled(root: Path, figures: Figures, peers: int, *, distinct: bool, b
         started = time.monotonic()
         ztunnel = Ztunnel(plain)
         following = asyncio.ensure_future(ztunnel.run())
-        await ztunnel.until(peers * SERVICES, 600)
+        await ztunnel.until(peers * SERVICES, 600, following)
+        figures.figure(f"resumed-{kind}", ztunnel.resumed, "streams")
         figures.figure(f"sync-{kind}", time.monotonic() - started, "s", **({"at_most": 90.0} if bars else {}))
         rss_bar = {"at_most": 1536.0 if distinct else 1024.0} if bars else {}
         figures.figure(f"rss-{kind}", resident(process.pid), "MiB", **rss_bar)
