@@ -24,7 +24,7 @@ class Allocator:
     def __init__(self, allocations: Allocations, again: Callable[[], None]) -> None:
         self._allocations = allocations
         self._again = again
-        self._wanted: dict[str, str] = {}
+        self._wanted: set[str] | None = set()  # until `retain_wanted`
         self._pending = False
         self._retain = False
         self._timer: asyncio.TimerHandle | None = None
@@ -36,24 +36,30 @@ class Allocator:
     def want(self, hosts: Iterable[tuple[str, str | None]]) -> None:
         """Derivation's changes of wanted hosts: with a pool, or None where one is wanted no more."""
         changes = tuple(hosts)
-        for host, pool in changes:
-            if pool is None:
-                self._wanted.pop(host, None)
-            else:
-                self._wanted[host] = pool
+        if self._wanted is not None:
+            for host, pool in changes:
+                if pool is None:
+                    self._wanted.discard(host)
+                else:
+                    self._wanted.add(host)
         self._allocations.want(changes)
         self._pending = self._pending or bool(changes)
 
     def retain_wanted(self) -> None:
-        """With the next `settle`, free what nobody wants then; everything that could want it has spoken."""
+        """With the next `settle`, free what nobody wants then; everything that could want it has spoken.
+
+        Once: from then on whatever is no longer wanted is freed as it is told.
+        """
         self._retain = True
 
     async def settle(self) -> list[Change]:
         """Allocate and record what is wanted; returns what derivation is to hear."""
         if self._retain:
             self._retain = False
-            self._pending = True
-            self._allocations.retain(self._wanted)
+            if self._wanted is not None:
+                self._pending = True
+                self._allocations.retain(self._wanted)
+                self._wanted = None
         if not self._pending:
             return []
         try:

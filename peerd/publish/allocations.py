@@ -56,6 +56,7 @@ class Allocations:
                 self._entries[host] = msgspec.msgpack.decode(raw, type=_Entry)
         except msgspec.DecodeError as error:
             raise StateError(table.path, f"holds no allocations ({error})", "move it away") from error
+        self._resting = {host: None for host, entry in self._entries.items() if entry.freed}
         self._taken = {address for entry in self._entries.values() for address in _addresses(entry)}
 
     def restore(self) -> list[AllocationChange]:
@@ -131,19 +132,22 @@ class Allocations:
 
     def _forget_rested(self) -> None:
         now = self._clock.time()
-        for host, entry in list(self._entries.items()):
-            if not entry.freed:
-                continue
+        for host in list(self._resting):
+            entry = self._entries[host]
             if entry.freed > now:
                 # The wall clock went back: the rest begins anew rather than never ending.
                 self._store(host, msgspec.structs.replace(entry, freed=now))
             elif now - entry.freed >= REST_SECONDS:
-                del self._entries[host]
+                del self._entries[host], self._resting[host]
                 self._table.delete(host)
                 self._taken.difference_update(_addresses(entry))
 
     def _store(self, host: str, entry: _Entry) -> None:
         self._entries[host] = entry
+        if entry.freed:
+            self._resting[host] = None
+        else:
+            self._resting.pop(host, None)
         self._table.put(host, msgspec.msgpack.encode(entry))
 
 
