@@ -1,6 +1,5 @@
 """What networks, clocks and processes do to a link: each state is reached, named, left; nothing is lost."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -81,7 +80,6 @@ async def link() -> AsyncIterator[Link]:
     await east.stop()
     await proxy.stop()
     await west.stop()
-    await asyncio.sleep(0.2)  # connections cut inside a handshake close their sockets in later rounds
 
 
 async def healed(link: Link) -> None:

@@ -112,7 +112,8 @@ def refused(cluster, **changed):
 async def test_a_port_in_use_is_named_with_its_flag(cluster, flag):
     """Which flag, which value, what to do."""
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        # Its own port: one that the system chooses now may be that of another flag.
+        taken.bind(("127.0.0.1", cluster.ports[flag.removeprefix("insecure-").removesuffix("-addr")]))
         taken.listen()
         value = f"127.0.0.1:{taken.getsockname()[1]}"
         line = refused(cluster, **{flag.replace("-", "_"): value})

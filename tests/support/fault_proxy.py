@@ -43,14 +43,14 @@ class FaultProxy:
 
     def reset(self) -> None:
         """RST on every open connection."""
-        for writer in list(self._writers):
+        for writer in self._open():
             raw = writer.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
 
     def close_connections(self) -> None:
         """FIN on every open connection."""
-        for writer in list(self._writers):
+        for writer in self._open():
             writer.close()
 
     async def until_accepted(self, count: int) -> None:
@@ -64,9 +64,13 @@ class FaultProxy:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for writer in list(self._writers):
+        for writer in self._writers:
             writer.transport.abort()
-        await asyncio.sleep(0.05)  # what was aborted here is noticed, and closed, at the other ends
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    def _open(self) -> list[asyncio.StreamWriter]:
+        return [writer for writer in self._writers if not writer.transport.is_closing()]
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with self._knock:
@@ -114,4 +118,3 @@ class FaultProxy:
                 await sink.drain()
         if not (self.faults.half_open and from_server):
             sink.close()
-        self._writers.discard(sink)
