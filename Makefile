@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: help install demo test lint types layers unit proto proto-check bench clean
+.PHONY: help install demo test lint types layers unit simulate proto proto-check bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -36,6 +36,11 @@ layers: $(STAMP)
 
 unit: $(STAMP)
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile
+
+SEEDS ?= 100
+FROM ?= 0
+simulate: $(STAMP)  ## seeded histories of whole clusters: SEEDS=n, FROM=k to replay
+	$(BIN)/python -m tests.simulation.simulate --seeds $(SEEDS) --from $(FROM)
 
 proto: $(STAMP)  ## generate peerd/api from api/*.proto
 	$(BIN)/python api/generate.py peerd/api

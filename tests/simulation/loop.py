@@ -12,7 +12,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 _DISK_SECONDS = 0.001  # what an inlined thread's work seems to take
-_MOST_STEPS_AT_ONCE = 200_000  # callbacks without any time passing, past which somebody spins
+_STEP_SECONDS = 0.000_02  # what one callback seems to cost, so that slices end and nothing waits 0 s for ever
+_MOST_STEPS_AT_ONCE = 200_000  # callbacks with always another one ready, past which somebody spins
 
 EPOCH = 1_780_000_000.0  # the wall clock at virtual time 0
 
@@ -22,7 +23,7 @@ class DeadlockError(Exception):
 
 
 class LivelockError(Exception):
-    """Callbacks call each other and time does not pass."""
+    """Callbacks call each other and nobody ever waits."""
 
 
 class Process:
@@ -174,11 +175,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 process.deferred.append(handle)
                 continue
             self.steps += 1
+            self._now += _STEP_SECONDS
             self._at_once += 1
             if self._at_once > _MOST_STEPS_AT_ONCE:
                 self._at_once = 0
                 ready.appendleft(handle)  # so that tasks can still be cancelled
-                raise LivelockError(f"{_MOST_STEPS_AT_ONCE} callbacks without any time passing: {handle}")
+                raise LivelockError(f"{_MOST_STEPS_AT_ONCE} callbacks and always another one: {handle}")
             handle._run()
 
 

@@ -72,6 +72,7 @@ class Fabric:
         self.delivered = delivered
         self.servers: dict[str, SimServer] = {}
         self.connections: dict[Connection, None] = {}
+        self.keepalive: dict[str, float] = {}  # hosts whose pings find a dead far end, and after how long
         self._links: dict[tuple[str, str], Link] = {}
 
     def link(self, source: str, target: str) -> Link:
@@ -95,8 +96,13 @@ class Fabric:
             del self.servers[name]
         for connection in self.of(host):
             connection.vanish(host)
+            other = connection.other(host)
             if not silently:
-                connection.vanish(connection.other(host), after=True)
+                connection.vanish(other, after=True)
+            elif other in self.keepalive:
+                asyncio.get_running_loop().call_later(
+                    self.keepalive[other], connection.vanish, other, context=_NEUTRAL
+                )
 
 
 class Host:
@@ -195,7 +201,7 @@ class SimServer:
     def accept(self, stream: "SimStream") -> None:
         """A stream arrived: run its handler as a part of this server's process."""
         handler = self._handlers.get(stream.method)
-        if not self._open:
+        if not self._open or (self.process is not None and self.process.dead):
             stream.finish(StreamClosed(StatusCode.UNAVAILABLE, "the server has stopped"))
         elif handler is None:
             stream.finish(StreamClosed(StatusCode.UNIMPLEMENTED, f"unknown method {stream.method}"))

@@ -1,0 +1,91 @@
+"""A ztunnel as the wire contract has it: wildcard for both types, resumes with what it holds, backs off.
+
+It is a process of its own on its cluster's node, so it goes on when its peerd pauses or dies.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from peerd.encode.address import decode_address
+from peerd.encode.policy import decode_policy
+from peerd.model.authorization import Authorization
+from peerd.model.service import Service
+from peerd.model.types import ADDRESS, AUTHORIZATION, DELTA_METHOD
+from peerd.model.workload import Workload
+from peerd.protocol.client import DeltaClient
+from peerd.protocol.envelope import DeltaResponse, Node
+from peerd.transport.base import StreamClosed
+from tests.simulation.network import SimChannel
+
+_LONGEST_BACKOFF = 15.0  # wire-contract §1.4
+
+
+class Observer(Protocol):
+    """Told of each response: before it is taken up, and after."""
+
+    def before(self, client: "SimZtunnel", response: DeltaResponse) -> None: ...
+
+    def after(self, client: "SimZtunnel", response: DeltaResponse) -> None: ...
+
+
+class SimZtunnel:
+    """One client; `run` never ends."""
+
+    def __init__(
+        self, name: str, cluster: str, connect: Callable[[], SimChannel], observer: Observer
+    ) -> None:
+        self.name = name
+        self.cluster = cluster
+        self._connect = connect
+        self._observer = observer
+        self._machine = DeltaClient(
+            (ADDRESS, AUTHORIZATION), Node(id=f"ztunnel~10.0.0.1~{name}.istio-system~x")
+        )
+        self.addresses: dict[str, Workload | Service] = {}
+        self.policies: dict[str, Authorization] = {}
+        self.connected_since = -1.0  # virtual seconds; -1 while there is no answered stream
+        self.streams = 0
+
+    def versions(self, type_url: str) -> dict[str, str]:
+        """Name -> version of what it holds."""
+        return dict(self._machine.versions(type_url))
+
+    async def run(self) -> None:
+        """Connect, follow, and again for ever."""
+        backoff = 1.0
+        while True:
+            channel = self._connect()
+            try:
+                stream = await channel.open(DELTA_METHOD, {"clusterid": self.cluster})
+                self.streams += 1
+                for request in self._machine.start():
+                    await stream.send(request)
+                while (message := await stream.receive()) is not None:
+                    await stream.send(self._take(self._machine.receive(message)))
+                    backoff = 1.0
+            except StreamClosed:
+                pass
+            finally:
+                self.connected_since = -1.0
+                await channel.close()
+            await asyncio.sleep(backoff)
+            backoff = min(_LONGEST_BACKOFF, backoff * 2)
+
+    def _take(self, response: DeltaResponse) -> bytes:
+        self._observer.before(self, response)
+        if response.type_url == AUTHORIZATION:
+            for resource in response.resources:
+                self.policies[resource.name] = decode_policy(resource.payload)
+            for name in response.removed:
+                self.policies.pop(name, None)
+        else:
+            for resource in response.resources:
+                self.addresses[resource.name] = decode_address(resource.payload)
+            for name in response.removed:
+                self.addresses.pop(name, None)
+        answer = self._machine.accept(response)
+        if self.connected_since < 0 and self._machine.ready(ADDRESS) and self._machine.ready(AUTHORIZATION):
+            self.connected_since = asyncio.get_running_loop().time()
+        self._observer.after(self, response)
+        return answer
