@@ -181,8 +181,8 @@ class Federation:
 
     def domains(self) -> frozenset[str]:
         """The domains of global services: ours and those of the peers we know."""
-        infos = [self.info, *(peer.counts.info for peer in self.table.snapshot())]
-        return frozenset(info.segment_domain for info in infos if info is not None)
+        own = () if self.info is None else (self.info.segment_domain,)
+        return self._importer.domains().union(own)
 
     async def stop(self) -> None:
         """End the streams gracefully; what was imported stays."""
@@ -223,9 +223,9 @@ class Federation:
         self._awaited = (self._awaited - gone) | (frozenset(self._importer.unsynced()) & keys.keys())
 
     def _follow(self, changes: Iterable[tuple[str, RemotePeer | None]]) -> None:
-        if self._speaking is None:
-            return
         changes = tuple(changes)
+        if self._speaking is None or not changes:
+            return
         for name, remote in changes:
             self._speaking.acceptance.configure(name, remote)
         if self._config.peering:

@@ -105,6 +105,7 @@ class Importer:
         self._keeper = keeper or Keeper()
         self._peers: dict[ObjectKey, _Peer] = {}
         self._restored: dict[ObjectKey, StoredPeer] = {}
+        self._domains: frozenset[str] | None = None
 
     def restore(self, stored: Iterable[StoredPeer]) -> None:
         """Before anything else: what the last process kept. It enters when its Gateway is configured."""
@@ -235,6 +236,13 @@ class Importer:
             if not peer.synced and not peer.remote.self_peer and peer.freshness is not Freshness.EXPIRED
         )
 
+    def domains(self) -> frozenset[str]:
+        """The segment domains that the peers we know name; asked for each name of a resuming ztunnel."""
+        if self._domains is None:
+            infos = (peer.info for peer in self._peers.values())
+            self._domains = frozenset(info.segment_domain for info in infos if info is not None)
+        return self._domains
+
     def heartbeat(self, key: ObjectKey, now: float) -> None:
         """The peer is alive at wall-clock *now*."""
         peer = self._peers[key]
@@ -344,6 +352,7 @@ class Importer:
 
     def _unlink(self, key: ObjectKey) -> None:
         peer = self._peers.pop(key, None)
+        self._domains = None
         self._keeper.forget(key)
         if peer is not None:
             self._send([*(ImportChange(key, name, None) for name in peer.services), PeerChange(key, None)])
@@ -370,6 +379,7 @@ class Importer:
         self._send(changes)
 
     def _view(self, peer: _Peer) -> PeerChange:
+        self._domains = None
         key = peer.remote.key
         return PeerChange(key, PeerView(key, peer.info, peer.freshness))
 
