@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench._processes import Command, forget_peak, serve, usage
+from peerd.app.collector import settle
 from peerd.app.parts import SystemClock
 from peerd.encode.frame import any_header, frame, version_of
 from peerd.model.caller import Caller, CallerKind
@@ -170,6 +171,7 @@ class Control:
         match command["op"]:
             case "start":
                 await self._stage.start()
+                settle()  # as `peerd serve` does once it is ready
                 return {"address": await self._server.start()}
             case "fill":
                 await self._stage.fill(command["count"])

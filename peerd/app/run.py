@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import gc
 import signal
 from pathlib import Path
 
 import structlog
 import uvloop
 
+from peerd.app.collector import settle
 from peerd.app.parts import Parts
 from peerd.app.peerd import Peerd
 from peerd.model.config import ServeConfig
@@ -55,9 +55,7 @@ async def _freeze(peerd: Peerd) -> None:
     """What the first sync made lives for ever: the collector need not look at it again."""
     await peerd.ready()
     _return_large_blocks()
-    gc.collect()
-    gc.freeze()
-    gc.enable()
+    settle()
 
 
 _M_MMAP_THRESHOLD = -3  # glibc's malloc.h
