@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 
 from peerd.ca import authority
+from peerd.protocol.peer_state import TRANSITIONS
 from tests.simulation.faults import FAULTS, NAMES, USERS, Chaos, draw
 from tests.simulation.history import History
 from tests.simulation.loop import EPOCH, run
@@ -136,6 +137,8 @@ def report(results: list[Result], seconds: float) -> str:
         transitions += each.history.transitions
     deliveries = statistics.median(each.history.deliveries for each in results)
     operators = statistics.median(sum(each.history.faults.values()) for each in results)
+    never = [f"{a}+{b}" for a, b in TRANSITIONS if (a.value, b.value) not in transitions]
+    never += [name for name in (*FAULTS, *USERS) if name not in faults]
     failed = sum(each.failure is not None for each in results)
     hours = sum(each.virtual for each in results) / 3600
     return "\n".join(
@@ -145,6 +148,7 @@ def report(results: list[Result], seconds: float) -> str:
             "operators    " + _counts(faults),
             "checks       " + _counts(checks),
             "transitions  " + _counts({f"{a}+{b}": count for (a, b), count in transitions.items()}),
+            "never seen   " + (", ".join(never) or "nothing"),
         )
     )
 

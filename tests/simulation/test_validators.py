@@ -1,0 +1,165 @@
+"""The validators bite: each of these broken peerds is caught, and by the guarantee that it breaks."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from peerd.app import peerd as app
+from peerd.app.withholding import Withholding
+from peerd.model.federation import FederatedService, Freshness
+from peerd.model.kube.meta import ObjectKey
+from peerd.model.types import ADDRESS, FEDERATED_SERVICE
+from peerd.peering import importer
+from peerd.peering.importer import Importer
+from peerd.peering.steady import Steady
+from peerd.protocol.heartbeat import HeartbeatClient, HeartbeatRules
+from peerd.protocol.peer_session import PeerSession
+from peerd.protocol.peer_subscription import Put
+from peerd.serve.window import MergeWindow
+from tests.simulation.simulate import make_ca, run_seed
+from tests.simulation.validators import (
+    BOUNDED_STALENESS,
+    COMPLETE,
+    ISOLATION,
+    LIVENESS,
+    MONOTONIC,
+    NO_PHANTOM_DELETE,
+    ORIGIN,
+    POLICIES_FIRST,
+    RESTART,
+)
+
+_SEEDS = 25
+
+Mutate = Callable[[pytest.MonkeyPatch], None]
+
+
+def forgets_policies_first(patch: pytest.MonkeyPatch) -> None:
+    rules = app.ztunnel_rules
+
+    def without(withheld: Callable[[str, str], bool]) -> dict[str, object]:
+        found = rules(withheld)
+        found[ADDRESS] = msgspec.structs.replace(found[ADDRESS], puts_after="")
+        return dict(sorted(found.items(), reverse=True))  # Address goes first
+
+    patch.setattr(app, "ztunnel_rules", without)
+
+
+def withholds_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Withholding, "__call__", lambda *_: False)
+
+
+def never_ages(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(importer, "freshness", lambda *_: Freshness.FRESH)
+
+
+def expires_at_once(patch: pytest.MonkeyPatch) -> None:
+    real = importer.freshness
+
+    def impatient(*args: object) -> Freshness:
+        found = real(*args)  # type: ignore[arg-type]
+        return Freshness.EXPIRED if found is Freshness.STALE else found
+
+    patch.setattr(importer, "freshness", impatient)
+
+
+def never_notices_silence(patch: pytest.MonkeyPatch) -> None:
+    init = HeartbeatClient.__init__
+    patch.setattr(
+        HeartbeatClient,
+        "__init__",
+        lambda self, now, _rules: init(self, now, HeartbeatRules(stale_after=1e9)),
+    )
+
+
+def ignores_removals(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Importer, "remove", lambda *_: None)
+
+
+def drops_imports_with_the_stream(patch: pytest.MonkeyPatch) -> None:
+    opened = Importer.opened
+
+    def forgetful(self: Importer, key: object) -> Callable[[float], None]:
+        closed = opened(self, key)  # type: ignore[arg-type]
+
+        def and_forget(now: float) -> None:
+            closed(now)
+            if key in self._peers:
+                self._withdraw(self._peers[key])  # type: ignore[index]
+
+        return and_forget
+
+    patch.setattr(Importer, "opened", forgetful)
+
+
+def mixes_peers_up(patch: pytest.MonkeyPatch) -> None:
+    take = Importer.take
+
+    def anybody(self: Importer, key: ObjectKey, type_url: str, puts: Sequence[Put]) -> dict[str, str]:
+        informed = [each for each, peer in self._peers.items() if peer.info is not None]
+        whose = informed[0] if type_url == FEDERATED_SERVICE and informed else key
+        return take(self, whose, type_url, puts)
+
+    patch.setattr(Importer, "take", anybody)
+
+
+def says_synced_too_soon(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(PeerSession, "in_sync", property(lambda _self: True))
+
+
+def never_announces_what_waits(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Steady, "next_due", lambda _self: None)
+
+
+def publishes_late(patch: pytest.MonkeyPatch) -> None:
+    init = MergeWindow.__init__
+
+    def slow(self: MergeWindow, *args: object, **_: object) -> None:
+        init(self, *args, seconds=5.0)  # type: ignore[arg-type]
+
+    patch.setattr(MergeWindow, "__init__", slow)
+
+
+def forgets_one_service(patch: pytest.MonkeyPatch) -> None:
+    """One that lies about its content would go unseen; one that is left out does not."""
+    decode = importer.decode_federated_service
+
+    def odd(payload: bytes) -> FederatedService:
+        found = decode(payload)
+        if len(found.ports) > 1 and found.ports[1].number % 2:
+            return msgspec.structs.replace(found, ports=found.ports[:1])
+        return found
+
+    patch.setattr(importer, "decode_federated_service", odd)
+
+
+MUTANTS: dict[Mutate, set[str]] = {
+    forgets_policies_first: {POLICIES_FIRST},
+    withholds_nothing: {NO_PHANTOM_DELETE, RESTART},
+    never_ages: {BOUNDED_STALENESS},
+    expires_at_once: {BOUNDED_STALENESS},
+    never_notices_silence: {BOUNDED_STALENESS, LIVENESS},
+    ignores_removals: {LIVENESS, COMPLETE},
+    drops_imports_with_the_stream: {NO_PHANTOM_DELETE},
+    mixes_peers_up: {ORIGIN},
+    says_synced_too_soon: {COMPLETE},
+    never_announces_what_waits: {LIVENESS},
+    publishes_late: {ISOLATION},
+    forgets_one_service: {MONOTONIC, LIVENESS},
+}
+
+
+@pytest.mark.parametrize("mutate", MUTANTS, ids=lambda mutate: mutate.__name__)
+def test_a_broken_peerd_is_caught_by_name(
+    mutate: Mutate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ca = make_ca(tmp_path)
+    mutate(monkeypatch)
+    for seed in range(1, _SEEDS + 1):
+        failure = run_seed(seed, tmp_path, ca).failure
+        if failure is not None:
+            assert getattr(failure, "guarantee", repr(failure)) in MUTANTS[mutate], failure
+            return
+    pytest.fail(f"{_SEEDS} seeds noticed nothing")
