@@ -1,6 +1,6 @@
 """The one snapshot that health, metrics and debug pages are drawn from (peerd/observe)."""
 
-from peerd.observe.snapshot import StreamView, TypeView
+from peerd.observe.snapshot import StreamView
 from peerd.serve.connections import Connection, ConnectionRegistry
 
 
@@ -19,8 +19,5 @@ def _stream(connection: Connection) -> StreamView:
         connected_at=connection.connected_at,
         cluster=connection.node.text("CLUSTER_ID"),
         version=connection.node.text("ISTIO_VERSION"),
-        types=tuple(
-            TypeView(view.type_url, view.sent, view.acked, view.sent_at, view.error)
-            for view in connection.views()
-        ),
+        types=connection.views(),
     )

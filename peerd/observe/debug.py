@@ -4,7 +4,8 @@ import datetime as dt
 from typing import Any
 
 from peerd.model.types import SHORT_NAMES
-from peerd.observe.snapshot import Snapshot, StreamView, TypeView
+from peerd.observe.snapshot import Snapshot, StreamView
+from peerd.serve.connections import TypeView
 
 
 def peers(snapshot: Snapshot) -> list[dict[str, Any]]:

@@ -3,16 +3,7 @@
 from peerd.model.diagnostic import Diagnostic
 from peerd.model.record import Record
 from peerd.peering.peers import PeerSnapshot
-
-
-class TypeView(Record, frozen=True):
-    """One subscription of a stream. Nonces are empty before the first; times are Unix seconds, 0 = never."""
-
-    type_url: str
-    sent: str = ""
-    acked: str = ""
-    sent_at: float = 0.0
-    error: str = ""
+from peerd.serve.connections import TypeView
 
 
 class StreamView(Record, frozen=True):

@@ -22,6 +22,7 @@ from peerd.protocol.peer_subscription import Delivery
 from peerd.protocol.peer_wire import HEARTBEAT_METHOD, Hello, PeerProtocolError
 from peerd.transport.address import join_address
 from peerd.transport.base import Channel, ClientStream, StatusCode, StreamClosed
+from peerd.transport.tasks import first_of
 
 log = structlog.get_logger(__name__)
 
@@ -182,23 +183,17 @@ class PeerLink:
         closed = self._importer.opened(self._key)
         self._entry.fire(PeerEvent.OPENED)
         self._log.info("peer_connected", target=self._address)
-        self._tasks = tasks = [
+        # A verdict on the data stream says more than the end of the heartbeats, so it stands first.
+        self._tasks = [
             asyncio.ensure_future(self._exchange(stream, session, heartbeats)),
             asyncio.ensure_future(self._beat(beats, heartbeats, session)),
             asyncio.ensure_future(self._listen(beats, heartbeats)),
         ]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await first_of(self._tasks)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             closed(self._clock.time())
             self._note(session, heartbeats)
-        # Whichever ended first; a verdict on the data stream says more than the end of the heartbeats.
-        for task in tasks:
-            if task in done:
-                task.result()
         raise _LostError
 
     async def _exchange(

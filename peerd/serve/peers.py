@@ -1,7 +1,7 @@
 """The peer port: what this cluster exports, served to other control planes (api/peering/v1/README.md)."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import structlog
 
@@ -34,6 +34,7 @@ from peerd.serve.peer_acceptance import Acceptance
 from peerd.serve.peer_resume import PeerResume
 from peerd.serve.peer_segments import PeerSegments
 from peerd.transport.base import Handler, PeerCertificate, StatusCode, Stream, StreamClosed
+from peerd.transport.tasks import first_of
 
 log = structlog.get_logger(__name__)
 
@@ -217,7 +218,9 @@ class PeerService:
         session = self._session(hello, certificate, stream)
         log.info("peer_accepted", cluster=hello.cluster, instance=hello.instance, remote=stream.remote)
         try:
-            await _first_of(self._read(session), self._write(session))
+            await first_of(
+                (asyncio.ensure_future(self._read(session)), asyncio.ensure_future(self._write(session)))
+            )
         except (ProtocolError, PeerProtocolError) as error:
             code = StatusCode(getattr(error, "code", StatusCode.INVALID_ARGUMENT))
             log.warning(
@@ -388,17 +391,3 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
             await event.wait()
     except TimeoutError:
         pass
-
-
-async def _first_of(*parts: Awaitable[None]) -> None:
-    """Run *parts* until the first one ends; its outcome counts, the others are cancelled."""
-    tasks = [asyncio.ensure_future(part) for part in parts]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in tasks:
-        if task in done:
-            task.result()

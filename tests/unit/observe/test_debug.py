@@ -7,10 +7,11 @@ from peerd.model.kube.meta import ObjectKey
 from peerd.model.types import ADDRESS, AUTHORIZATION
 from peerd.observe import debug
 from peerd.observe.metrics import Metrics
-from peerd.observe.snapshot import Snapshot, StreamView, TypeView
+from peerd.observe.snapshot import Snapshot, StreamView
 from peerd.peering.importer import ImportCounts
 from peerd.peering.peers import PeerSnapshot, PeerTraffic
 from peerd.protocol.peer_state import PeerState, PeerStatus
+from peerd.serve.connections import TypeView
 
 PEER = PeerSnapshot(
     ObjectKey("istio-system", "peer-west"),
@@ -40,8 +41,8 @@ STREAM = StreamView(
     "east",
     "1.30",
     (
-        TypeView(ADDRESS, "n2", "n1", 60.0),
-        TypeView(AUTHORIZATION, "n3", "n3", 61.0),
+        TypeView(ADDRESS, "n2", 60.0, "n1"),
+        TypeView(AUTHORIZATION, "n3", 61.0, "n3"),
     ),
 )
 SNAPSHOT = Snapshot(
@@ -90,7 +91,7 @@ def test_syncz_has_istiods_form():
 
 def test_the_status_rule():
     """An error counts first, then whether anything was sent, then whether it was answered."""
-    assert debug.sync_status(TypeView(ADDRESS, "n", "n", error="bad")) == "ERROR"
+    assert debug.sync_status(TypeView(ADDRESS, "n", acked="n", error="bad")) == "ERROR"
     assert debug.sync_status(TypeView(ADDRESS)) == "NOT_SENT"
 
 

@@ -1,0 +1,40 @@
+"""The first of several tasks ends all."""
+
+import asyncio
+
+import pytest
+
+from peerd.transport.tasks import first_of
+
+
+async def _for_ever() -> None:
+    await asyncio.Event().wait()
+
+
+async def _failing(error: Exception) -> None:
+    raise error
+
+
+async def test_the_first_one_to_end_cancels_the_others() -> None:
+    """And they are over when it returns."""
+    tasks = [asyncio.ensure_future(_for_ever()), asyncio.ensure_future(asyncio.sleep(0))]
+    await first_of(tasks)
+    assert tasks[0].cancelled()
+
+
+async def test_of_several_that_fail_at_once_the_first_in_order_counts() -> None:
+    """The second's error is retrieved all the same."""
+    tasks = [asyncio.ensure_future(_failing(error)) for error in (KeyError("a"), ValueError("b"))]
+    with pytest.raises(KeyError, match="a"):
+        await first_of(tasks)
+
+
+async def test_cancelling_it_leaves_no_task_behind() -> None:
+    """As a link or a stream that is stopped."""
+    tasks = [asyncio.ensure_future(_for_ever()) for _ in range(2)]
+    waiting = asyncio.ensure_future(first_of(tasks))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert all(task.cancelled() for task in tasks)
