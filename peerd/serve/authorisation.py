@@ -51,8 +51,8 @@ GOVERNED = frozenset[str]().union(*TABLE.values())
 class Authorisation:
     """Decides by the table.
 
-    *ztunnels* are accounts as `namespace/account` (setting `trusted_ztunnel_accounts`), also where they lie in
-    *system_namespace*.
+    *ztunnels* are accounts as `namespace/account` (setting `trusted_ztunnel_accounts`), also where they lie
+    in *system_namespace*.
     """
 
     def __init__(self, ztunnels: Collection[str], system_namespace: str) -> None:
