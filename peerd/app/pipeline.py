@@ -118,4 +118,4 @@ def _encoded(commit: Commit) -> Iterator[ResourceChange]:
     for name, policy in commit.policies:
         yield ResourceChange(AUTHORIZATION, name, encode_policy(policy) if policy is not None else None)
     for name, address in commit.addresses:
-        yield ResourceChange(ADDRESS, name, encode_address(address) if address is not None else None)
+        yield ResourceChange(ADDRESS, name, encode_address(address, name) if address is not None else None)

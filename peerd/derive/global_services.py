@@ -38,6 +38,7 @@ from peerd.model.kube.core import Service
 from peerd.model.mesh import Settings
 from peerd.model.record import Record
 from peerd.model.service import Service as WireService
+from peerd.model.sharing import shared
 from peerd.model.workload import ServicePorts
 
 
@@ -244,6 +245,7 @@ class GlobalServices:
 
     def _asked(self, ctx: Context, name: str) -> Asked:
         namespace, _, service = name.partition("/")
+        namespace = shared(namespace)  # it is kept, as a look-up
         host = hostname(service, namespace, self._settings.domain)
         here = ctx.get(self._hostnames.table, f"{namespace}/{host}")
         if here is not None and here.source != SERVICE:
@@ -254,7 +256,7 @@ class GlobalServices:
             return Asked(reach.takeover, reach.by_rule, not reach.opted_out)
         facts = ctx.get(self._namespaces, namespace)
         reach = scope.reach({}, {} if facts is None else facts.labels)
-        return Asked(reach.takeover, open=not reach.opted_out)
+        return shared(Asked(reach.takeover, open=not reach.opted_out))
 
     def _contribution(self, _ctx: Context, _key: tuple[str, str], found: Import) -> Contribution:
         """What a peer says of its global name."""

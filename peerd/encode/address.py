@@ -69,9 +69,10 @@ _WEIGHTED_DESTINATION = b"\x0a"  # WeightedWaypoint.destination = 1
 _WEIGHTED_WEIGHT = b"\x10"  # WeightedWaypoint.weight = 2, varint
 
 
-def encode_address(record: Workload | Service) -> Resource:
+def encode_address(record: Workload | Service, name: str = "") -> Resource:
     """The resource of *record*: name `uid` or `<namespace>/<hostname>` (wire-contract §2.2).
 
+    *name* is that name where the caller has it: one string then serves both.
     Aliases are `<network>/<ip>[/<length>]` of each address, save those of host-network workloads, which
     ztunnel never looks up by IP (§3.2). Groups are `node/<node>` and `service/<namespace>/<hostname>`.
 
@@ -81,7 +82,7 @@ def encode_address(record: Workload | Service) -> Resource:
     try:
         if isinstance(record, Workload):
             return _encode_workload(record)
-        return _encode_service(record)
+        return _encode_service(record, name or record.resource_name)
     except (ValueError, TypeError) as error:
         name = record.uid if isinstance(record, Workload) else record.resource_name
         raise EncodeError(f"{name!r} cannot be encoded as istio.workload.Address: {error}") from error
@@ -108,8 +109,7 @@ def _encode_workload(record: Workload) -> Resource:
     )
 
 
-def _encode_service(record: Service) -> Resource:
-    name = record.resource_name
+def _encode_service(record: Service, name: str) -> Resource:
     payload = address_payload(record)
     version = version_of(payload)
     aliases = tuple([address.key() for address in record.addresses])

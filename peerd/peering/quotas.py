@@ -1,7 +1,5 @@
 """What one peer may take (limits.py): size, number, rate. Over quota the last good state stays."""
 
-from collections import Counter
-
 from peerd.limits import PEER_BYTES, PEER_CHANGES, PEER_RESOURCE_BYTES, PEER_RESOURCES, hit
 
 
@@ -9,8 +7,7 @@ class Ledger:
     """How many resources of one peer are held, by type, and how many bytes they took on the wire."""
 
     def __init__(self) -> None:
-        self._sizes: dict[tuple[str, str], int] = {}
-        self._counts: Counter[str] = Counter()
+        self._sizes: dict[str, dict[str, int]] = {}
         self._bytes = 0
 
     @property
@@ -19,15 +16,16 @@ class Ledger:
         return self._bytes
 
     def __len__(self) -> int:
-        return len(self._sizes)
+        return sum(map(len, self._sizes.values()))
 
     def refusal(self, type_url: str, name: str, size: int) -> str:
         """Why a resource of *size* bytes is over quota; empty, and entered, where it is not."""
         if size > PEER_RESOURCE_BYTES.value:
             hit(PEER_RESOURCE_BYTES)
             return f"over quota: {size} bytes, at most {PEER_RESOURCE_BYTES.value} for one resource"
-        held = self._sizes.get((type_url, name))
-        if held is None and self._counts[type_url] >= PEER_RESOURCES.value:
+        sizes = self._sizes.get(type_url, {})
+        held = sizes.get(name)
+        if held is None and len(sizes) >= PEER_RESOURCES.value:
             hit(PEER_RESOURCES)
             return f"over quota: more than {PEER_RESOURCES.value} resources"
         if self._bytes - (held or 0) + size > PEER_BYTES.value:
@@ -39,16 +37,12 @@ class Ledger:
     def enter(self, type_url: str, name: str, size: int) -> None:
         """Count a resource, without asking."""
         self.remove(type_url, name)
-        self._counts[type_url] += 1
         self._bytes += size
-        self._sizes[type_url, name] = size
+        self._sizes.setdefault(type_url, {})[name] = size
 
     def remove(self, type_url: str, name: str) -> None:
         """A resource is gone."""
-        size = self._sizes.pop((type_url, name), None)
-        if size is not None:
-            self._counts[type_url] -= 1
-            self._bytes -= size
+        self._bytes -= self._sizes.get(type_url, {}).pop(name, 0)
 
 
 class RateLimit:
