@@ -112,7 +112,7 @@ class Ztunnel:
 async def dialled(root: Path, figures: Figures, peers: int, *, distinct: bool, bars: bool) -> None:
     """Peers that this peerd dials."""
     kind = f"{peers}-{'distinct' if distinct else 'same'}"
-    helper = Helper("bench._peers", nice=5)  # other machines, in truth
+    helper = Helper("bench._peers")
     helper.ask("serve", root=str(root / "certs"), peers=peers, names=SERVICES, distinct=distinct)
     manifests = HEAD + "".join(GATEWAY % (n, n, n, address(n), PORT) for n in range(peers))
     xds, peer, http, plain = free_ports(4)
