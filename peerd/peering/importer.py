@@ -68,6 +68,8 @@ class _Peer:
     info: PeerInfo | None = None
     synced: bool = False
     connections: int = 0
+    known_since: float = 0.0
+    given_up: bool = False
     services: dict[str, FederatedService] = field(default_factory=dict)
     versions: dict[str, dict[str, str]] = field(default_factory=dict)
     refused: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -144,7 +146,7 @@ class Importer:
             return
         peer = self._peers.get(key)
         if peer is None:
-            peer = self._peers[key] = _Peer(remote)
+            peer = self._peers[key] = _Peer(remote, known_since=now)
             stored = self._restored.pop(key, None)
             gone = self._adopt(peer, stored) if stored is not None else []
             peer.freshness = freshness(peer.last_heartbeat, now, remote.expire_after, self._rules)
@@ -229,11 +231,18 @@ class Importer:
         self._peers[key].synced = True
 
     def unsynced(self) -> tuple[ObjectKey, ...]:
-        """Configured peers that have neither synced since the start nor expired (decision D13)."""
+        """Configured peers that have neither synced since the start nor expired (decision D13).
+
+        One that was never heard counts as expired that long after its Gateway was seen, or nobody would ever
+        stop waiting for it.
+        """
         return tuple(
             key
             for key, peer in self._peers.items()
-            if not peer.synced and not peer.remote.self_peer and peer.freshness is not Freshness.EXPIRED
+            if not peer.synced
+            and not peer.remote.self_peer
+            and not peer.given_up
+            and peer.freshness is not Freshness.EXPIRED
         )
 
     def domains(self) -> frozenset[str]:
@@ -254,6 +263,9 @@ class Importer:
         """Bring freshness up to wall-clock *now*; expiry withdraws what was imported."""
         peer = self._peers[key]
         # A peer that was never heard has nothing to withdraw: it stays as it is until it speaks.
+        expire_after = peer.remote.expire_after
+        overdue = bool(expire_after) and now - peer.known_since >= expire_after
+        peer.given_up = overdue and not peer.last_heartbeat
         found = freshness(peer.last_heartbeat, now, peer.remote.expire_after, self._rules)
         if found is Freshness.EXPIRED and peer.connections and peer.freshness is not found:
             found = Freshness.STALE

@@ -253,6 +253,8 @@ class Validators:
         key = self._key(client, name)
         if key is not None and key[0] == "global" and self._forgot(client):
             return
+        if key is not None and key[0] == "endpoints" and self._given_up(client, key[2]):
+            return
         if key is not None and not self._truth.absent_since(self.quiet_at, *key):
             exporters = self._truth.exporters(client.cluster, key[-1])
             raise Violation(
@@ -271,6 +273,11 @@ class Validators:
     def _forgot(self, client: SimZtunnel) -> bool:
         """Not promised (docs/guarantees.md): its peerd lost its memory, or the last seconds of it."""
         return self._clusters[client.cluster].forgot_at > self.quiet_at
+
+    def _given_up(self, client: SimZtunnel, peer: str) -> bool:
+        """A peer that was never heard since the disk was lost is waited for no longer than its expiry."""
+        cluster, expire = self._clusters[client.cluster], self.expiry.get((client.cluster, peer), 0)
+        return self._forgot(client) and bool(expire) and self._now(cluster) - cluster.forgot_at >= expire
 
     def _key(self, client: SimZtunnel, name: str) -> tuple[str, ...] | None:
         viewer = client.cluster

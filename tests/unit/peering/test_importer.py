@@ -235,6 +235,27 @@ def test_a_peer_counts_as_unsynced_until_it_has_synced(world: World) -> None:
     assert world.importer.unsynced() == ()
 
 
+def test_a_peer_that_was_never_heard_is_not_waited_for_beyond_its_expiry() -> None:
+    """D13's withholding ends; the peer itself stays what it was, stale, and is welcome when it speaks."""
+    world = World()
+    world.importer.configure(KEY, REMOTE, NOW)
+    world.importer.age(KEY, NOW + 86_399)
+    assert world.importer.unsynced() == (KEY,)
+    world.importer.age(KEY, NOW + 86_400)
+    assert world.importer.unsynced() == ()
+    assert world.importer.freshness(KEY) is Freshness.STALE
+    world.importer.heartbeat(KEY, NOW + 90_000)
+    world.importer.age(KEY, NOW + 90_001)
+    assert world.importer.unsynced() == (KEY,)
+
+
+def test_a_peer_without_expiry_is_waited_for_for_ever() -> None:
+    world = World()
+    world.importer.configure(KEY, msgspec.structs.replace(REMOTE, expire_after=0), NOW)
+    world.importer.age(KEY, NOW + 1e9)
+    assert world.importer.unsynced() == (KEY,)
+
+
 def test_after_the_sync_another_cluster_behind_the_same_stream_ends_it(world: World) -> None:
     world.importer.synced(KEY)
     other = msgspec.structs.replace(INFO, lineage="another")
