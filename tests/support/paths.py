@@ -48,6 +48,10 @@ def _end(clusters: Mapping[str, Cluster], client: Client, target: Target) -> dic
         by = f" by waypoint {_account(workload)}" if target.waypoint else ""
         return {f"{client.cluster}{by}": Fraction(1)}
     far = clusters[workload.cluster_id]
+    told, there = clusters[client.cluster].info, far.info
+    if told is not None and there is not None and told.trust_domain != there.trust_domain:
+        refused = f"error: ztunnels of {workload.cluster_id} refuse trust domain {told.trust_domain}"
+        return {refused: Fraction(1)}
     host, _, port = target.authority.rpartition(":")
     return _behind_gateway(workload.cluster_id, far, host, int(port), target)
 
