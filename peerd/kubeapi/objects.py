@@ -1,0 +1,112 @@
+"""Reading and writing single objects."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from peerd.kubeapi.base import ApiTransport, Response
+from peerd.kubeapi.errors import ApiError
+from peerd.model.record import Record
+
+APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
+NOT_FOUND = 404
+
+
+class Resource(Record, frozen=True):
+    """One resource of the API: `group` is empty for the core group, `plural` as in paths."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool = True
+
+    @property
+    def api_version(self) -> str:
+        """`apiVersion` of its objects."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
+        """The path of one object, of a namespace's objects, or of all."""
+        parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]
+        if self.namespaced and namespace:
+            parts += ["namespaces", namespace]
+        parts += [self.plural, *filter(None, (name, subresource))]
+        return "/".join(parts)
+
+
+class KubeObjects:
+    """Objects of one API server, as decoded JSON. Every method raises ApiError and ApiUnreachableError."""
+
+    def __init__(self, transport: ApiTransport) -> None:
+        self._transport = transport
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> dict[str, Any] | None:
+        """The object, or None where there is none."""
+        response = await self._transport.request("GET", resource.path(namespace, name))
+        return None if response.status == NOT_FOUND else _decoded(f"get {resource.kind} {name}", response)
+
+    async def apply(
+        self, resource: Resource, manifest: Mapping[str, Any], *, manager: str, subresource: str = ""
+    ) -> dict[str, Any]:
+        """Server-side apply of *manifest* (metadata and the fields we own), conflicts taken over."""
+        metadata = manifest["metadata"]
+        namespace, name = metadata.get("namespace", ""), metadata["name"]
+        body = {"apiVersion": resource.api_version, "kind": resource.kind, **manifest}
+        response = await self._transport.request(
+            "PATCH",
+            resource.path(namespace, name, subresource),
+            query={"fieldManager": manager, "force": "true"},
+            body=msgspec.json.encode(body),
+            content_type=APPLY,
+        )
+        return _decoded(f"apply {resource.kind} {namespace}/{name}", response)
+
+    async def create(
+        self, resource: Resource, manifest: Mapping[str, Any], *, manager: str = "", subresource: str = ""
+    ) -> dict[str, Any]:
+        """POST; a name that is taken is an ApiError with the reason `AlreadyExists`."""
+        metadata = manifest.get("metadata", {})
+        body = {"apiVersion": resource.api_version, "kind": resource.kind, **manifest}
+        response = await self._transport.request(
+            "POST",
+            resource.path(
+                metadata.get("namespace", ""), metadata["name"] if subresource else "", subresource
+            ),
+            query={"fieldManager": manager} if manager else {},
+            body=msgspec.json.encode(body),
+        )
+        return _decoded(f"create {resource.kind}", response)
+
+    async def replace(
+        self, resource: Resource, manifest: Mapping[str, Any], *, manager: str = ""
+    ) -> dict[str, Any]:
+        """PUT: wins only where `metadata.resourceVersion` is still the object's."""
+        metadata = manifest["metadata"]
+        namespace, name = metadata.get("namespace", ""), metadata["name"]
+        body = {"apiVersion": resource.api_version, "kind": resource.kind, **manifest}
+        response = await self._transport.request(
+            "PUT",
+            resource.path(namespace, name),
+            query={"fieldManager": manager} if manager else {},
+            body=msgspec.json.encode(body),
+        )
+        return _decoded(f"replace {resource.kind} {namespace}/{name}", response)
+
+    async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str = "") -> bool:
+        """Delete it, only if it is still the one with *uid* where that is given; False where it was gone."""
+        body = msgspec.json.encode({"preconditions": {"uid": uid}}) if uid else b""
+        response = await self._transport.request("DELETE", resource.path(namespace, name), body=body)
+        if response.status == NOT_FOUND:
+            return False
+        _decoded(f"delete {resource.kind} {namespace}/{name}", response)
+        return True
+
+
+def _decoded(what: str, response: Response) -> dict[str, Any]:
+    if not 200 <= response.status < 300:
+        raise ApiError(what, response)
+    decoded: dict[str, Any] = msgspec.json.decode(response.body)
+    return decoded
