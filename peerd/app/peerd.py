@@ -1,41 +1,38 @@
 """One peerd, wired: objects in, discovery out, peers beside it."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from functools import partial
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import msgspec
 import structlog
 
 from peerd.app.access import DebugAccess
 from peerd.app.allocator import Allocator
+from peerd.app.authority import follow, from_files
+from peerd.app.callers import authenticator
 from peerd.app.federation import Federation
+from peerd.app.listeners import Listeners
 from peerd.app.parts import Parts
 from peerd.app.picture import stream_views
 from peerd.app.pipeline import Pipeline
 from peerd.app.problems import Problems
+from peerd.app.views import Views, ca_view
 from peerd.app.withholding import Withholding
-from peerd.ca.bundle import BundleError, CaBundle
-from peerd.ca.issue import identity_certificate, server_certificate, server_names
-from peerd.ca.rotation import CaDirectory, expiry_warnings, root_expiry
-from peerd.ca.self_signed import ensure_self_signed
+from peerd.ca.issue import identity_certificate
 from peerd.derive.allocation import choose
 from peerd.derive.world import Commit, World
 from peerd.model.changes import Change, ObjectChange
-from peerd.model.config import ConfigError, ServeConfig
+from peerd.model.config import ServeConfig
 from peerd.model.diagnostic import Diagnostic
 from peerd.model.identity import SpiffeId
 from peerd.model.mesh import Settings
 from peerd.model.types import ADDRESS, AUTHORIZATION, CREATE_CERTIFICATE_METHOD
-from peerd.observe import debug
-from peerd.observe.http import HttpServer
-from peerd.observe.snapshot import CaView, Snapshot
+from peerd.observe.snapshot import Snapshot
 from peerd.publish.allocations import Allocations
 from peerd.resources.store import ResourceStore
 from peerd.serve.ads import AdsService, ztunnel_rules
-from peerd.serve.authentication import Authenticate, by_token, chain, loopback
+from peerd.serve.authentication import loopback
 from peerd.serve.authorisation import Authorisation
 from peerd.serve.certificates import CertificateService
 from peerd.serve.connections import ConnectionRegistry
@@ -43,30 +40,14 @@ from peerd.serve.debug_types import DebugTypes
 from peerd.serve.other_roots import OtherRoots
 from peerd.serve.own_tls import OwnTls
 from peerd.serve.pods import PodIndex
-from peerd.serve.tokens import JwksVerifier, TokenRefusedError
 from peerd.state.directory import prepare
 from peerd.state.lineage import lineage
 from peerd.state.lock import StateLock
 from peerd.state.table import Table
-from peerd.transport.address import split_address
-from peerd.transport.base import Server
-from peerd.transport.tls import TlsError
-
-if TYPE_CHECKING:
-    from peerd.observe.metrics import Metrics
 
 log = structlog.get_logger("peerd")
 
 _LOOK = 1.0  # seconds between two looks which peers have spoken
-
-_VIEWS: Mapping[str, Callable[[Snapshot], object]] = {
-    "": debug.overview,
-    "overview": debug.overview,
-    "peers": debug.peers,
-    "syncz": debug.syncz,
-    "connections": debug.connections,
-    "diagnostics": debug.diagnostics,
-}
 
 
 class Peerd:
@@ -85,9 +66,7 @@ class Peerd:
         self._source_synced = asyncio.Event()
         self._ready = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._servers: list[Server] = []
-        self._http: HttpServer | None = None
-        self._metrics: Metrics | None = None
+        self._listeners = Listeners(config, parts.network)
 
         state = Path(config.state_dir)
         prepare(state)
@@ -114,9 +93,10 @@ class Peerd:
             registry=self.registry,
         )
 
-        self._ca = _ca(config, parts)
+        self._ca = from_files(config, parts.clock)
         self._authorisation = Authorisation(config.trusted_ztunnel_accounts, config.system_namespace)
-        self._authenticate = self._authenticator()
+        self._authenticate = authenticator(config, parts.clock, lambda: self.trust_domain)
+        self._views = Views(self.snapshot, self.store, lambda: self._not_ready)
         self.ads = AdsService(
             self.store,
             ztunnel_rules(self._withholding()),
@@ -124,7 +104,7 @@ class Peerd:
             allowed=self._authorisation.allowed,
             refusal=self._authorisation.refusal,
             registry=self.registry,
-            debug=DebugTypes(self.registry, f"peerd-{self.instance}", self._debug_page),
+            debug=DebugTypes(self.registry, f"peerd-{self.instance}", self._views.page),
             clock=parts.clock,
             ready=lambda: self._not_ready,
         )
@@ -148,11 +128,19 @@ class Peerd:
         self.pipeline.submit(self.federation.restore())
         self._begin(self.pipeline.run())
         self._begin(self._parts.source.run(_SourceSink(self)))
-        self._begin(self._ca.watch(self._ca_changed, _ca_faulty, expiring=_ca_expiring))
-        self._ca_changed(self._ca.bundle)
+        self._begin(follow(self._ca, self._parts.clock))
         await self.ads.start()
-        bound = {"--http-addr": await self._serve_http(), "--peer-addr": self._config.peer_addr}
-        bound |= await self._serve_discovery()
+        access = DebugAccess(self._authenticate, self._authorisation)
+        bound = {
+            "--http-addr": await self._views.serve(self._config.http_addr, access),
+            "--peer-addr": self._config.peer_addr,
+        }
+        bound |= await self._listeners.discovery(
+            {**self.ads.handlers, CREATE_CERTIFICATE_METHOD: self.certificates.handle},
+            self.ads.handlers_for(loopback),
+            lambda: self._ca.bundle,
+            self._parts.clock,
+        )
         self._begin(self._become_ready())
         log.info("started", cluster=self._config.cluster_id, lineage=self.lineage, **_named(bound))
         return bound
@@ -173,10 +161,9 @@ class Peerd:
         self._not_ready = "stopping"
         await self.federation.stop()
         await self.ads.drain(grace / 4)
-        await asyncio.gather(*(server.close(grace / 2) for server in self._servers))
+        await self._listeners.close(grace / 2)
         await self.ads.close()
-        if self._http is not None:
-            await self._http.close()
+        await self._views.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -254,8 +241,7 @@ class Peerd:
             other_roots=self.other_roots.current,
         )
         handlers = self.federation.begin(own, info, tls)
-        server = network.listen_peers(config.peer_addr, handlers, tls)
-        bound = await self._listen("--peer-addr", config.peer_addr, server)
+        bound = await self._listeners.peers(handlers, tls)
         log.info("peering", identity=str(own), peer_addr=bound, network=info.network)
 
     # -- discovery out -----------------------------------------------------------------------------------
@@ -265,48 +251,6 @@ class Peerd:
         """The setting's, else the mesh configuration's, else Istio's default."""
         info = self.federation.info
         return self._config.trust_domain or (info.trust_domain if info is not None else "cluster.local")
-
-    async def _serve_discovery(self) -> dict[str, str]:
-        config = self._config
-        names = server_names(config.system_namespace, config.revision, _own_hosts(config.xds_addr))
-        tls = OwnTls(
-            lambda: self._ca.bundle, lambda ca, now: server_certificate(ca, names, now), self._parts.clock
-        )
-        handlers = {**self.ads.handlers, CREATE_CERTIFICATE_METHOD: self.certificates.handle}
-        network = self._parts.network
-        bound = {
-            "--xds-addr": await self._listen(
-                "--xds-addr", config.xds_addr, network.listen(config.xds_addr, handlers, tls)
-            )
-        }
-        plain = config.insecure_plaintext_addr
-        if plain:
-            open_handlers = self.ads.handlers_for(loopback)
-            bound["--insecure-plaintext-addr"] = await self._listen(
-                "--insecure-plaintext-addr", plain, network.listen(plain, open_handlers, None)
-            )
-        return bound
-
-    async def _listen(self, flag: str, address: str, server: Server) -> str:
-        try:
-            bound = await server.start()
-        except (OSError, TlsError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise ConfigError(flag, address, f"cannot be listened on: {reason}", "choose another") from error
-        self._servers.append(server)
-        return bound
-
-    def _authenticator(self) -> Authenticate:
-        config = self._config
-        if not config.jwks_file:
-            return chain()
-        try:
-            verifier = JwksVerifier(
-                Path(config.jwks_file), config.token_audiences, self._parts.clock, config.token_issuer
-            )
-        except TokenRefusedError as error:
-            raise ConfigError("--jwks-file", config.jwks_file, str(error), "name a JWKS file") from error
-        return chain(by_token(verifier, lambda: self.trust_domain, lambda: (config.cluster_id,)))
 
     def _withholding(self) -> Withholding:
         addresses = self.store.collection(ADDRESS)
@@ -318,10 +262,6 @@ class Peerd:
             forgotten=self.federation.forgotten,
             present=lambda name: addresses.get(name) is not None,
         )
-
-    def _ca_changed(self, bundle: CaBundle) -> None:
-        for warning in expiry_warnings(bundle, self._parts.clock.time()):
-            _ca_expiring(warning)
 
     # -- what is shown -----------------------------------------------------------------------------------
 
@@ -345,58 +285,8 @@ class Peerd:
             pushes=dict(registry.pushes),
             rejects=dict(registry.rejects),
             certificates_issued=self.certificates.counts["issued"],
-            ca=self._ca_view(),
+            ca=ca_view(self.certificates.counts, self._ca.bundle),
         )
-
-    def _ca_view(self) -> CaView:
-        counts, bundle = self.certificates.counts, self._ca.bundle
-        return CaView(
-            requests=counts["requests"],
-            authentication_failures=counts["authentication_failures"],
-            signing_errors=sum(count for name, count in counts.items() if name.startswith("error_")),
-            root_expiry=root_expiry(bundle),
-            chain_expiry=bundle.not_after,
-        )
-
-    def _debug_page(self, name: str, _argument: str) -> bytes | None:
-        view = _VIEWS.get(name)
-        return None if view is None else msgspec.json.encode(self._view(view))
-
-    def _view(self, view: Callable[[Snapshot], object]) -> object:
-        return view(self.snapshot())
-
-    async def _config_dump(self) -> object:
-        from peerd.observe.config_dump import config_dump  # rarely asked for
-
-        return await config_dump(self.store)
-
-    def _render_metrics(self) -> bytes:
-        if self._metrics is None:
-            from peerd.observe.metrics import Metrics  # the library costs a tenth of the time to ready
-
-            self._metrics = Metrics(self.snapshot)
-        return self._metrics.render()
-
-    async def _serve_http(self) -> str:
-        host, port = split_address(self._config.http_addr)
-        self._http = HttpServer(
-            host,
-            port,
-            ready=lambda: self._not_ready,
-            metrics=self._render_metrics,
-            views={name: partial(self._view, view) for name, view in _VIEWS.items() if name}
-            | {"config_dump": self._config_dump},
-            authorise=DebugAccess(self._authenticate, self._authorisation),
-        )
-        try:
-            return await self._http.start()
-        except OSError as error:
-            raise ConfigError(
-                "--http-addr",
-                self._config.http_addr,
-                f"cannot be listened on: {error.strerror}",
-                "choose another",
-            ) from error
 
 
 class _SourceSink:
@@ -425,32 +315,6 @@ def _settings(config: ServeConfig) -> Settings:
         peering=config.peering,
         peer_service_account=config.peer_service_account,
     )
-
-
-def _ca(config: ServeConfig, parts: Parts) -> CaDirectory:
-    try:
-        if config.ca_dir:
-            return CaDirectory(Path(config.ca_dir), parts.clock)
-        own = ensure_self_signed(Path(config.state_dir) / "ca", config.cluster_id, parts.clock.time())
-        return CaDirectory(own, parts.clock)
-    except BundleError as error:
-        raise ConfigError(
-            "--ca-dir", config.ca_dir, str(error), "give a directory made by `peerd certs cluster`"
-        ) from error
-
-
-def _ca_expiring(warning: str) -> None:
-    log.warning("certificate_ends_soon", problem=warning)
-
-
-def _ca_faulty(reason: str) -> None:
-    log.error("ca_not_followed", reason=reason)
-
-
-def _own_hosts(address: str) -> tuple[str, ...]:
-    """The host of a listening address, where it names one."""
-    host, _ = split_address(address)
-    return () if host in {"", "0.0.0.0", "::"} else (host,)  # noqa: S104 (compared, not bound)
 
 
 def _named(bound: dict[str, str]) -> dict[str, str]:
