@@ -52,9 +52,17 @@ from peerd.derive.workload_entries import WorkloadEntries
 from peerd.limits import POD_SHAPES
 from peerd.model.address import Locality
 from peerd.model.authorization import Authorization
-from peerd.model.changes import AllocationChange, Change, ImportChange, ObjectChange, PeerChange
+from peerd.model.changes import (
+    AllocationChange,
+    Change,
+    ImportChange,
+    ImportedWorkloadChange,
+    ObjectChange,
+    PeerChange,
+    TakeoverChange,
+)
 from peerd.model.diagnostic import Diagnostic
-from peerd.model.federation import Allocation, FederatedService, PeerInfo, PeerView, RemotePeer
+from peerd.model.federation import Allocation, FederatedService, PeerInfo, PeerView, RemotePeer, Takeover
 from peerd.model.kube.core import ConfigMap, EndpointSlice, Namespace, Node, Pod, Service
 from peerd.model.kube.gateway import Gateway, GatewayClass
 from peerd.model.kube.istio import (
@@ -78,15 +86,22 @@ class Commit(Record, frozen=True):
     """One revision: what changed since the one before, as pairs of name and record, None = gone.
 
     Names are resource names (addresses, policies, exports), `<namespace>/<name>` of the istio-remote Gateway
-    (peers), host names (wanted hosts, with the pool they want an address of), and keys that stay equal as
-    long as a problem does (diagnostics). `info` is set when it changed, its lineage left to the application;
-    `network` is the cluster's own, always.
+    (peers) or of the Service (takeovers), host names (wanted hosts, with the pool they want an address of),
+    and keys that stay equal as long as a problem does (diagnostics). `info` is set when it changed, its
+    lineage left to the application; `network` is the cluster's own, always.
+
+    `flat_exports` are our endpoints of global services, by uid, for peers on our own network (decision D31);
+    peers of our own segment are given `segment_flat_exports` instead, which include services of scope
+    segment. `takeovers` are to be recorded, and given back as `TakeoverChange` (decision D23).
     """
 
     revision: int
     addresses: tuple[tuple[str, Workload | WireService | None], ...] = ()
     policies: tuple[tuple[str, Authorization | None], ...] = ()
     exports: tuple[tuple[str, FederatedService | None], ...] = ()
+    flat_exports: tuple[tuple[str, Workload | None], ...] = ()
+    segment_flat_exports: tuple[tuple[str, Workload | None], ...] = ()
+    takeovers: tuple[tuple[str, Takeover | None], ...] = ()
     peers: tuple[tuple[str, RemotePeer | None], ...] = ()
     wanted_hosts: tuple[tuple[str, str | None], ...] = ()
     diagnostics: tuple[tuple[str, Diagnostic | None], ...] = ()
@@ -115,6 +130,8 @@ class _Inputs:
         self.allocations: Input[str, Allocation] = engine.input("allocations")
         self.views: Input[str, PeerView] = engine.input("peer views")
         self.imports: Input[tuple[str, str], FederatedService] = engine.input("imports")
+        self.imported_workloads: Input[tuple[str, str], Workload] = engine.input("imported workloads")
+        self.takeovers: Input[str, Takeover] = engine.input("recorded takeovers")
 
 
 class World:
@@ -332,6 +349,10 @@ class World:
                     yield inputs.problems, f"{change.kind}/{change.key}", told
             elif isinstance(change, ImportChange):
                 yield inputs.imports, (shared(str(change.peer)), change.name), change.service
+            elif isinstance(change, ImportedWorkloadChange):
+                yield inputs.imported_workloads, (shared(str(change.peer)), change.uid), change.workload
+            elif isinstance(change, TakeoverChange):
+                yield inputs.takeovers, change.service, change.takeover
             elif isinstance(change, PeerChange):
                 yield inputs.views, str(change.peer), change.view
             elif isinstance(change, AllocationChange):

@@ -1,8 +1,9 @@
 """The inputs of derivation, as one stream of changes to frozen records."""
 
-from peerd.model.federation import Allocation, FederatedService, PeerView
+from peerd.model.federation import Allocation, FederatedService, PeerView, Takeover
 from peerd.model.kube.meta import KubeObject, ObjectKey
 from peerd.model.record import Record
+from peerd.model.workload import Workload
 
 
 class ObjectChange(Record, frozen=True):
@@ -21,6 +22,18 @@ class ImportChange(Record, frozen=True):
     service: FederatedService | None
 
 
+class ImportedWorkloadChange(Record, frozen=True):
+    """An endpoint of a peer on our own (flat) network put or, with None, withdrawn (decision D31).
+
+    `peer` is the key of the istio-remote Gateway, `uid` the exporter's. The Workload is as the peer told it:
+    its services are the exporter's global names, `<namespace>/<global host>`.
+    """
+
+    peer: ObjectKey
+    uid: str
+    workload: Workload | None
+
+
 class PeerChange(Record, frozen=True):
     """What is known of a peer changed, or with None its Gateway is gone."""
 
@@ -35,4 +48,14 @@ class AllocationChange(Record, frozen=True):
     allocation: Allocation | None
 
 
-Change = ObjectChange | ImportChange | PeerChange | AllocationChange
+class TakeoverChange(Record, frozen=True):
+    """That a local name is taken over was recorded, or with None forgotten (decision D23).
+
+    `service` is `<namespace>/<name>` of the Service. Derivation says what to record (`Commit.takeovers`).
+    """
+
+    service: str
+    takeover: Takeover | None
+
+
+Change = ObjectChange | ImportChange | ImportedWorkloadChange | PeerChange | AllocationChange | TakeoverChange

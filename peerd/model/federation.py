@@ -143,6 +143,15 @@ class Allocation(Record, frozen=True):
     ipv6: bytes
 
 
+class Takeover(Record, frozen=True):
+    """What outlives the Service that asked for its local name to be taken over (decision D23).
+
+    `by_rule`: a mesh rule asked (`istio.io/global=true`), not a label of `solo.io/` (decision D26).
+    """
+
+    by_rule: bool = False
+
+
 class NetworkGateway(Record, frozen=True):
     """A gateway of another network: where its HBONE port is and who answers there.
 
