@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: help install demo test lint types layers unit simulate proto proto-check bench clean
+.PHONY: help install demo test lint types layers unit simulate proto proto-check apiserver bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -22,7 +22,7 @@ install: $(STAMP)  ## everything into .venv
 demo: $(STAMP)  ## two whole clusters on this machine, peered and shown
 	$(BIN)/peerd demo
 
-test: $(STAMP) lint types layers proto-check unit  ## lint, types, layers, generated code, all tests
+test: $(STAMP) lint types layers proto-check apiserver unit  ## lint, types, layers, generated code, all tests
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -47,6 +47,9 @@ proto: $(STAMP)  ## generate peerd/api from api/*.proto
 
 proto-check: $(STAMP)  ## prove that peerd/api is what api/*.proto gives
 	$(BIN)/python api/generate.py --check peerd/api
+
+apiserver: $(STAMP)  ## kube-apiserver and etcd for tests, with Go, once; kept in .cache/apiserver
+	@$(BIN)/python tests/support/apiserver/build.py
 
 bench: $(STAMP)  ## `make bench` lists the benchmarks, `make bench NAME=x` runs one
 	@$(BIN)/python -m bench $(NAME)

@@ -1,0 +1,72 @@
+"""Fixtures of all rooms: real API servers (tests/support/apiserver)."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.apiserver import ApiServer, MissingError, find
+from tests.support.apiserver.binaries import EVERYTHING, Binaries
+
+
+@pytest.fixture(scope="session")
+def api_binaries() -> Binaries:
+    """What to start, or one loud line why not."""
+    try:
+        return find()
+    except MissingError as missing:
+        if os.environ.get(EVERYTHING):
+            pytest.fail(f"no API server: {missing}")
+        pytest.skip(f"NO REAL API SERVER: {missing}")
+
+
+@pytest.fixture(scope="session")
+def _running(api_binaries: Binaries) -> Iterator[Callable[[], ApiServer]]:
+    with ExitStack() as stack:
+        yield lambda: _start(stack, api_binaries)
+
+
+@pytest.fixture(scope="session")
+def _first(_running: Callable[[], ApiServer]) -> ApiServer:
+    return _running()
+
+
+@pytest.fixture(scope="session")
+def _second(_running: Callable[[], ApiServer]) -> ApiServer:
+    return _running()
+
+
+@pytest.fixture
+def api_server(_first: ApiServer) -> Iterator[ApiServer]:
+    """A running API server with nothing in it but what it makes itself."""
+    yield _first
+    _first.reset()
+
+
+@pytest.fixture
+def two_api_servers(_first: ApiServer, _second: ApiServer) -> Iterator[tuple[ApiServer, ApiServer]]:
+    """Two clusters."""
+    yield _first, _second
+    _first.reset()
+    _second.reset()
+
+
+@pytest.fixture
+def new_api_server(api_binaries: Binaries) -> Iterator[Callable[..., ApiServer]]:
+    """Starts API servers of the test's own; takes `flags` and `with_crds` of ApiServer."""
+    with ExitStack() as stack:
+        yield lambda **options: _start(stack, api_binaries, **options)
+
+
+def _start(stack: ExitStack, binaries: Binaries, **options: object) -> ApiServer:
+    # Its sockets' paths must stay short (108 characters), pytest's directories are not.
+    root = Path(tempfile.mkdtemp(prefix="apiserver-"))
+    stack.callback(shutil.rmtree, root, ignore_errors=True)
+    server = ApiServer(root, binaries, **options)  # type: ignore[arg-type]
+    stack.callback(server.stop)
+    server.start()
+    return server

@@ -1,0 +1,96 @@
+"""The API server of the tests is a real one, and its helpers do what they say."""
+
+from collections.abc import Callable
+
+import pytest
+
+from peerd.model.kube.kinds import KINDS
+from tests.support.apiserver import ApiFailure, ApiServer
+
+POD = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"namespace": "shop", "name": "web", "uid": "not-taken"},
+    "spec": {
+        "nodeName": "node",
+        "serviceAccountName": "web",
+        "containers": [{"name": "web", "image": "web"}],
+    },
+    "status": {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}]},
+}
+SHOP = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
+
+
+def test_an_object_is_created_with_its_status(api_server: ApiServer) -> None:
+    """Defaults, uid and times are the server's, the status is ours."""
+    api_server.admin.create(SHOP)
+    api_server.admin.create(POD)
+    found = api_server.admin.get(POD)
+    assert found is not None
+    assert found["status"]["podIP"] == "10.0.0.1"
+    assert found["metadata"]["uid"] != "not-taken"
+    assert found["spec"]["restartPolicy"] == "Always"
+
+
+def test_the_next_test_finds_nothing_of_this_one(api_server: ApiServer) -> None:
+    """`reset`, which the fixture calls, deletes Pods on nodes, Services with addresses, and namespaces."""
+    before = [path for path, _ in api_server.admin.everything()]
+    api_server.admin.create(SHOP)
+    api_server.admin.create(POD)
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "shop", "name": "web"}}
+    api_server.admin.create({**service, "spec": {"clusterIP": "10.96.7.7", "ports": [{"port": 80}]}})
+    api_server.reset()
+    assert [path for path, _ in api_server.admin.everything()] == before
+
+
+def test_every_kind_that_peerd_reads_is_served(api_server: ApiServer) -> None:
+    """CRDs included, in each version of the table that the CRD has."""
+    for kind in KINDS:
+        version = f"{kind.group}/{kind.versions[0]}" if kind.group else kind.versions[0]
+        assert isinstance(api_server.admin.items(version, kind.name), list)
+
+
+def test_an_account_has_no_rights_of_its_own_and_is_recorded(api_server: ApiServer) -> None:
+    """RBAC is on; the recorder names user, verb, resource and the refusal."""
+    mark = api_server.audit.mark()
+    client = api_server.client(api_server.token("default", "nobody"))
+    with pytest.raises(ApiFailure) as refusal:
+        client.request("GET", "/api/v1/pods")
+    client.close()
+    assert refusal.value.status == 403
+    (seen,) = api_server.audit.requests(since=mark)
+    assert (seen.user, seen.verb, seen.resource) == ("system:serviceaccount:default:nobody", "list", "pods")
+    assert seen.refused
+
+
+def test_a_bound_token_names_its_pod(api_server: ApiServer) -> None:
+    """What a ztunnel presents: a TokenReview of the API server knows account, Pod and audience."""
+    api_server.admin.create(SHOP)
+    pod = api_server.admin.create(POD)
+    token = api_server.token("shop", "web", audiences=["istio-ca"], pod=pod)
+    review = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenReview",
+        "spec": {"token": token, "audiences": ["istio-ca"]},
+    }
+    status = api_server.admin.request("POST", "/apis/authentication.k8s.io/v1/tokenreviews", review)["status"]
+    assert status["authenticated"]
+    assert status["user"]["username"] == "system:serviceaccount:shop:web"
+    assert status["user"]["extra"]["authentication.kubernetes.io/pod-uid"] == [pod["metadata"]["uid"]]
+
+
+def test_it_comes_back_on_its_port_with_or_without_its_objects(
+    new_api_server: Callable[..., ApiServer],
+) -> None:
+    """Killed and started; then with an etcd that was lost: empty, and with other uids."""
+    server = new_api_server(with_crds=False)
+    port = server.port
+    made = server.admin.create(SHOP)
+    server.kill()
+    server.start()
+    assert server.admin.get(SHOP) == made
+    server.stop()
+    server.forget_everything()
+    server.start()
+    assert server.port == port
+    assert server.admin.get(SHOP) is None
