@@ -40,6 +40,36 @@ SOURCE_ALIASES = Limit(
     "values per byte",
     "D7: a file without aliases has fewer values than bytes; a few hundred bytes of them can mean billions",
 )
+LIST_PAGE_OBJECTS = Limit(
+    "list_page_objects",
+    500,
+    "objects",
+    "one page of a list is held whole; 500 Pods are about 3 MB, and what kubectl asks for too",
+)
+API_LINE_BYTES = Limit(
+    "api_line_bytes",
+    16 * 1024 * 1024,
+    "bytes",
+    "one event of a watch; etcd keeps no object over 1.5 MiB, JSON is at most a few times that",
+)
+API_ANSWER_BYTES = Limit(
+    "api_answer_bytes",
+    256 * 1024 * 1024,
+    "bytes",
+    "one answer of the API server, held whole; a page of a list is a hundredth of that",
+)
+TOKEN_REVIEWS_KEPT = Limit(
+    "token_reviews_kept",
+    20_000,
+    "tokens",
+    "reviewed tokens by their digest, good ones for a minute; each ztunnel shows one, each node runs one",
+)
+TOKEN_REVIEWS_AT_ONCE = Limit(
+    "token_reviews_at_once",
+    64,
+    "reviews",
+    "asked of the API server at a time, so that a storm of reconnects is no storm there",
+)
 
 CA_FILE_BYTES = Limit(
     "ca_file_bytes", 1024 * 1024, "bytes", "a Secret of Kubernetes holds no more, and so no CA file does"
@@ -210,6 +240,25 @@ HTTP_SECONDS = Limit(
     "http_seconds", 10, "s", "a request head or an answer that takes longer holds a connection for nothing"
 )
 
+KUBE_WRITES = Limit(
+    "kube_writes",
+    50,
+    "writes/s",
+    "to our own API server, after a burst of twice as many: what flaps here must not be felt there",
+)
+OBJECT_WRITES = Limit(
+    "object_writes",
+    5,
+    "writes",
+    "of one object at once, then one every 10 s: fifty flaps are a handful of writes",
+)
+KUBE_WRITE_S = Limit(
+    "kube_write_seconds",
+    5,
+    "s",
+    "for the answer to a write; shorter than the Lease, so that no write of ours comes after another's",
+)
+
 POD_SHAPES = Limit(
     "pod_shapes",
     65_536,
@@ -231,6 +280,9 @@ LIMITS: tuple[Limit, ...] = (
     GATEWAY_FIELDS,
     SOURCE_FILE_BYTES,
     SOURCE_ALIASES,
+    KUBE_WRITES,
+    OBJECT_WRITES,
+    KUBE_WRITE_S,
     CA_FILE_BYTES,
     CSR_BYTES,
     CSR_RSA_BITS,
