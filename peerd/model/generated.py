@@ -1,4 +1,8 @@
-"""What marks objects that peerd wrote itself (decisions D5, D36)."""
+"""What peerd writes into its own cluster, and what marks it (decisions D5, D36)."""
+
+from enum import StrEnum
+
+from peerd.model.record import Record
 
 GENERATED_LABEL = "peerd.io/generated"
 """The one label of every object that peerd generates, wherever it lives: uninstalling deletes by it."""
@@ -13,3 +17,76 @@ our manifests by hand has written an object of their own."""
 GENERATED_KINDS = ("ServiceEntry", "WorkloadEntry")
 """Kinds of which generated objects are no input of derivation. A Service that peerd makes for a gateway is
 an ordinary Service of the cluster."""
+
+
+class Generate(StrEnum):
+    """What is generated: nothing, where there is nowhere to write it; a record of each global name, where
+    peerd serves ztunnels itself; or everything an istiod needs to serve them (`--mode=beside`)."""
+
+    NOTHING = "nothing"
+    STANDALONE = "standalone"
+    BESIDE = "beside"
+
+
+class IstiodFlags(Record, frozen=True):
+    """Whether the istiod beside us reads entries as D41 needs it; `problem` names the flag where not.
+
+    `where` is the Deployment that was read, or the setting, as in diagnostics.
+    """
+
+    safe: bool
+    problem: str = ""
+    where: str = ""
+
+
+class GeneratedPort(Record, frozen=True):
+    """A port of a ServiceEntry. `protocol` is Istio's word or empty; `target` 0 leaves it to the port's name."""
+
+    number: int
+    name: str
+    protocol: str = ""
+    target: int = 0
+
+
+class GeneratedServiceEntry(Record, frozen=True):
+    """One global service as a ServiceEntry `autogen.<ns>.<svc>` (decision D28, measured: beside istiod).
+
+    `service` is `<namespace>/<name>` of what it stands for, `selector` what it takes as endpoints, as sorted
+    pairs. `labels` and `annotations` are those that the reader of the object acts upon. `takeover` records
+    that the service's local name is taken over: empty, `label` or `rule` (decision D23).
+    """
+
+    namespace: str
+    name: str
+    service: str
+    hosts: tuple[str, ...]
+    ports: tuple[GeneratedPort, ...] = ()
+    selector: tuple[tuple[str, str], ...] = ()
+    subject_alt_names: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    annotations: tuple[tuple[str, str], ...] = ()
+    aliases: tuple[str, ...] = ()
+    takeover: str = ""
+
+
+class GeneratedWorkloadEntry(Record, frozen=True):
+    """Endpoints of one peer as a WorkloadEntry: `autogen.<cluster>.<ns>.<svc>.<hash>`, or a single Pod on our
+    own network, `autogenflat.<cluster>.<ns>.<pod>.<hash>`.
+
+    `address` is empty behind a gateway; `labels` are what its ServiceEntries select; `ports` maps names of
+    their ports where an endpoint listens elsewhere. `locality` is `region/zone/subzone`.
+    """
+
+    namespace: str
+    name: str
+    cluster: str
+    network: str
+    labels: tuple[tuple[str, str], ...]
+    address: str = ""
+    weight: int = 1
+    locality: str = ""
+    service_account: str = ""
+    ports: tuple[tuple[str, int], ...] = ()
+
+
+Generated = GeneratedServiceEntry | GeneratedWorkloadEntry

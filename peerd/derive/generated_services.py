@@ -1,0 +1,283 @@
+"""ServiceEntries of global names (decisions D25, D26, D28, D38; measured.md §4).
+
+One stands for a service with all host names that lead to the same endpoints. A local host name that only some
+peers may answer to (D23), and a name of another segment, have one of their own.
+"""
+
+from collections.abc import Mapping
+
+from peerd.derive import labels
+from peerd.derive.distribution import LOCAL_NODE
+from peerd.derive.engine import Collection, Context, Engine, Input
+from peerd.derive.generated_names import (
+    ENTRY_LABEL,
+    LOCAL,
+    LOCAL_ENTRY_LABEL,
+    label_value,
+    service_entry_name,
+)
+from peerd.derive.generated_places import Place, Places
+from peerd.derive.global_names import GlobalName, target_port
+from peerd.derive.global_services import GlobalServices
+from peerd.derive.hostnames import Hostnames
+from peerd.derive.namespaces import NamespaceFacts
+from peerd.derive.problems import keyed, warning
+from peerd.derive.segments import Segments
+from peerd.derive.services import ServiceInfo, hostname
+from peerd.model.address import AppProtocol
+from peerd.model.diagnostic import Diagnostic
+from peerd.model.federation import FederatedPort
+from peerd.model.generated import Generate, GeneratedPort, GeneratedServiceEntry
+from peerd.model.kube.core import Service
+from peerd.model.mesh import Settings
+from peerd.model.record import Record
+
+DISTRIBUTION = "networking.istio.io/traffic-distribution"
+CANARY_WEIGHT = "istio.io/use-waypoint-canary-weight"
+
+# Istiod knows no PreferNetwork and no PreferRegion (decision D26); Any ends its search at the entry.
+_DISTRIBUTIONS = {"preferclose": "PreferClose", "prefersamezone": "PreferClose",
+                  "prefersamenode": "PreferSameNode", "any": "Any"}  # fmt: skip
+_UNKNOWN_TO_ISTIOD = {"prefernetwork", "preferregion"}
+_PROTOCOLS = {
+    AppProtocol.HTTP11: "HTTP",
+    AppProtocol.HTTP2: "HTTP2",
+    AppProtocol.GRPC: "GRPC",
+    AppProtocol.TCP: "TCP",
+    AppProtocol.TLS: "TLS",
+}
+_WAYPOINT_LABELS = (
+    labels.USE_WAYPOINT,
+    labels.USE_WAYPOINT_NAMESPACE,
+    labels.CANARY,
+    labels.CANARY_NAMESPACE,
+    labels.INGRESS_USE_WAYPOINT,
+)
+
+
+class Target(Record, frozen=True):
+    """What a WorkloadEntry must be to be an endpoint of a host: where it lies, its labels, and its ports.
+
+    `ports` are number, name and target of each.
+    """
+
+    namespace: str
+    selector: labels.Labels
+    ports: tuple[GeneratedPort, ...]
+
+
+class _Host(Record, frozen=True):
+    """A host name that is generated. `role` is empty for our own domain, LOCAL, or another domain."""
+
+    service: str
+    role: str
+    name: GlobalName
+
+
+class _Group(Record, frozen=True):
+    """What one service comes to: its entries, and for each host's resource name what endpoints need."""
+
+    entries: tuple[GeneratedServiceEntry, ...]
+    targets: tuple[tuple[str, Target], ...]
+    place: Place
+    own: bool
+
+
+class GeneratedServices:
+    """ServiceEntries under `ServiceEntry/<namespace>/<name>`, targets under a host's `<namespace>/<host>`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        settings: Settings,
+        segments: Segments,
+        namespaces: Input[str, NamespaceFacts],
+        objects: Input[str, Service],
+        names: GlobalServices,
+        hostnames: Hostnames,
+        places: Places,
+    ) -> None:
+        self._settings = settings
+        self._segments = segments
+        self._namespaces = namespaces
+        self._objects = objects
+        self._names = names
+        self._hostnames = hostnames
+        self._places = places
+        hosts = engine.derive("generated hosts", names.names, self._host, joined=(hostnames.table,))
+        by_service = engine.index("generated hosts by service", hosts, lambda _key, host: (host.service,))
+        groups = engine.derive("generated groups", by_service, self._group)
+        self.table = engine.derive_many("generated service entries", groups, _entries)
+        self.targets: Collection[str, Target] = engine.derive_many("generated targets", groups, _targets)
+        self.diagnostics = engine.derive_many("diagnostics of what is generated", groups, self._diagnostics)
+
+    def _host(self, ctx: Context, _key: str, name: GlobalName) -> _Host | None:
+        if ctx.same(self._hostnames.table) is not None:
+            return None  # an object of the cluster has that name
+        own = f"{name.name}.{name.namespace}."
+        if name.host == hostname(name.name, name.namespace, self._settings.domain):
+            role = LOCAL
+        else:
+            domain = name.host.removeprefix(own)
+            role = "" if domain == self._segments.of(ctx).domain else domain
+        return _Host(f"{name.namespace}/{name.name}", role, name)
+
+    def _group(self, ctx: Context, service: str, hosts: tuple[_Host, ...]) -> _Group:
+        by_role = {host.role: host for host in hosts}
+        main, local = by_role.get(""), by_role.get(LOCAL)
+        together = main is not None and local is not None and self._alike(ctx, main.name, local.name)
+        entries: list[GeneratedServiceEntry] = []
+        targets: list[tuple[str, Target]] = []
+        for role in sorted(by_role):
+            if role == LOCAL and together:
+                continue
+            host = by_role[role]
+            own = self._own(ctx, host.name)
+            place = self._places.of(ctx, service, own=own is not None)
+            served = [host.name, *([local.name] if together and local is not None and role == "" else [])]
+            entry = self._entry(ctx, host, own, place, tuple(name.host for name in served))
+            entries.append(entry)
+            target = Target(entry.namespace, entry.selector, entry.ports)
+            targets += [(name.key, target) for name in served]
+        own = None if main is None else self._own(ctx, main.name)
+        return _Group(
+            tuple(entries), tuple(targets), self._places.of(ctx, service, own=own is not None), own is not None
+        )
+
+    def _alike(self, ctx: Context, main: GlobalName, local: GlobalName) -> bool:
+        """Whether both names lead to the same endpoints: the same peers, the same ports."""
+        contributions = self._names.contributions
+        mine, theirs = (
+            {found.peer for found in ctx.find(contributions, name.key)} for name in (main, local)
+        )
+        return mine == theirs and main.ports == local.ports and main.everywhere == local.everywhere
+
+    def _own(self, ctx: Context, name: GlobalName) -> ServiceInfo | None:
+        """Our Service behind the name."""
+        if not name.own:
+            return None
+        scoped = ctx.get(self._names.scoped, f"{name.namespace}/{name.name}")
+        if scoped is None or scoped.contribution is None or scoped.contribution.host != name.host:
+            return None
+        return scoped.info
+
+    def _entry(
+        self, ctx: Context, host: _Host, own: ServiceInfo | None, place: Place, hosts: tuple[str, ...]
+    ) -> GeneratedServiceEntry:
+        name = host.name
+        object_name = service_entry_name(name.namespace, name.name, host.role)
+        label = LOCAL_ENTRY_LABEL if host.role == LOCAL else ENTRY_LABEL
+        found, annotations = self._waypoint(ctx, own, place)
+        return GeneratedServiceEntry(
+            namespace=place.namespace,
+            name=object_name,
+            service=host.service,
+            hosts=hosts,
+            ports=entry_ports(name, own),
+            selector=place.selector or ((label, label_value(object_name)),),
+            subject_alt_names=name.identities,
+            labels=found,
+            annotations=labels.freeze({**annotations, DISTRIBUTION: _distribution(host, own)}),
+        )
+
+    def _waypoint(
+        self, ctx: Context, own: ServiceInfo | None, place: Place
+    ) -> tuple[labels.Labels, dict[str, str]]:
+        """Labels that bind the entry to the waypoint of our Service, and to none where it has none (D30)."""
+        if own is None or own.service.waypoint is None:
+            return ((labels.USE_WAYPOINT, "none"),), {}
+        service = ctx.get(self._objects, f"{own.object.namespace}/{own.object.name}")
+        written = {} if service is None else service.metadata.labels
+        weight = "" if service is None else service.metadata.annotations.waypoint_canary_weight
+        if place.namespace != own.object.namespace and labels.USE_WAYPOINT not in written:
+            written = {**self._of_namespace(ctx, own.object.namespace), **written}
+        found = {label: written[label] for label in _WAYPOINT_LABELS if label in written}
+        if place.namespace != own.object.namespace:
+            found.setdefault(labels.USE_WAYPOINT_NAMESPACE, own.object.namespace)
+        return labels.freeze(found), {CANARY_WEIGHT: weight} if weight else {}
+
+    def _of_namespace(self, ctx: Context, namespace: str) -> Mapping[str, str]:
+        facts = ctx.get(self._namespaces, namespace)
+        return {} if facts is None else facts.labels
+
+    def _diagnostics(self, ctx: Context, service: str, group: _Group) -> dict[str, Diagnostic]:
+        """What is not as standalone peerd would serve it; told on our own Service."""
+        if not group.own or self._settings.generate is not Generate.BESIDE:
+            return {}
+        where = f"Service/{service}"
+        told: list[Diagnostic] = []
+        if group.place.problem:
+            told.append(
+                warning(
+                    where,
+                    "spec.selector",
+                    f"its global name has no endpoints of this cluster: {group.place.problem}",
+                    "mend that; the endpoints of other clusters are there",
+                )
+            )
+        found = ctx.get(self._objects, service)
+        word = "" if found is None else found.spec.traffic_distribution
+        word = word or ("" if found is None else found.metadata.annotations.traffic_distribution)
+        if word.lower() in _UNKNOWN_TO_ISTIOD:
+            fix = "write PreferClose to have what is served"
+            told.append(
+                warning(where, "spec.trafficDistribution", f"istiod serves {word} as PreferClose", fix)
+            )
+        if found is not None and found.spec.internal_traffic_policy == "Local":
+            text = "Local cannot be said of a ServiceEntry: its global name prefers the own node, no more"
+            told.append(
+                warning(where, "spec.internalTrafficPolicy", text, "use the ordinary name on the node")
+            )
+        return keyed(told, "generated")
+
+
+def entry_ports(name: GlobalName, own: ServiceInfo | None) -> tuple[GeneratedPort, ...]:
+    """The ports of a name's ServiceEntry: those that every cluster has, or the oldest's where there is none.
+
+    Istiod maps a Pod's port by its container's port of the same name, else by the target. A named target is
+    therefore the port's name; any other name is longer than a container port's may be, so that none matches.
+    """
+    common = [port for port in name.ports if port.number in name.everywhere] or name.ports
+    named = {} if own is None else dict(zip(_numbers(own), own.port_names, strict=True))
+    ports: list[GeneratedPort] = []
+    taken: set[str] = set()
+    for port in common:
+        target_name = named.get(port.number, ("", ""))[1]
+        if target_name in taken:
+            target_name = ""  # two ports of one name are no ServiceEntry
+        taken.add(target_name)
+        ports.append(_port(port, target_name, own))
+    return tuple(ports)
+
+
+def _numbers(info: ServiceInfo) -> tuple[int, ...]:
+    return tuple(port.service_port for port in info.service.ports)
+
+
+def _port(port: FederatedPort, target_name: str, own: ServiceInfo | None) -> GeneratedPort:
+    target = 0 if target_name else target_port(port, own)
+    return GeneratedPort(
+        number=port.number,
+        name=target_name or f"global-service-port-{port.number}",
+        protocol=_PROTOCOLS.get(port.app_protocol, ""),
+        target=0 if target == port.number else target,
+    )
+
+
+def _distribution(host: _Host, own: ServiceInfo | None) -> str:
+    """The annotation's word: never absent, or the namespace's would count."""
+    if own is not None and own.service.load_balancing == LOCAL_NODE:
+        return "PreferSameNode"
+    word = host.name.distribution.lower()
+    if not word:
+        return "Any" if host.role == LOCAL else "PreferClose"
+    return _DISTRIBUTIONS.get(word, "PreferClose")
+
+
+def _entries(_ctx: Context, _service: str, group: _Group) -> dict[str, GeneratedServiceEntry]:
+    return {f"ServiceEntry/{entry.namespace}/{entry.name}": entry for entry in group.entries}
+
+
+def _targets(_ctx: Context, _service: str, group: _Group) -> dict[str, Target]:
+    return dict(group.targets)
