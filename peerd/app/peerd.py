@@ -1,7 +1,7 @@
 """One peerd, wired: objects in, discovery out, peers beside it."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from peerd.app.withholding import Withholding
 from peerd.ca.issue import identity_certificate
 from peerd.derive.allocation import choose
 from peerd.derive.world import Commit, World
-from peerd.model.changes import Change, ObjectChange
+from peerd.model.changes import Change, ObjectChange, OwnChange
 from peerd.model.config import ServeConfig
 from peerd.model.diagnostic import Diagnostic
 from peerd.model.identity import SpiffeId
@@ -78,6 +78,8 @@ class Peerd:
             Allocations(self._table, choose, parts.clock), lambda: self.pipeline.submit(())
         )
 
+        self.own_listeners: list[Callable[[Sequence[OwnChange]], None]] = []
+        """Hear of objects that peerd generated, as they lie in the cluster (decision D5)."""
         self.problems = Problems()
         self.pods = PodIndex()
         self.other_roots = OtherRoots(_settings(config))
@@ -297,6 +299,10 @@ class _SourceSink:
 
     def apply(self, changes: Sequence[ObjectChange]) -> None:
         self._peerd.applied(changes)
+
+    def own(self, changes: Sequence[OwnChange]) -> None:
+        for listener in self._peerd.own_listeners:
+            listener(changes)
 
     def synced(self) -> None:
         self._peerd.synced()

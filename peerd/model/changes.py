@@ -1,6 +1,9 @@
 """The inputs of derivation, as one stream of changes to frozen records."""
 
+from typing import Any
+
 from peerd.model.federation import Allocation, FederatedService, PeerView, Takeover
+from peerd.model.generated import IstiodFlags
 from peerd.model.kube.meta import KubeObject, ObjectKey
 from peerd.model.record import Record
 from peerd.model.workload import Workload
@@ -12,6 +15,17 @@ class ObjectChange(Record, frozen=True):
     kind: str
     key: ObjectKey
     object: KubeObject | None
+
+
+class OwnChange(Record, frozen=True):
+    """An object that peerd generated, as it lies in the cluster, or with None deleted (decision D5).
+
+    No input of derivation. `object` is its JSON, without `metadata.managedFields`.
+    """
+
+    kind: str
+    key: ObjectKey
+    object: dict[str, Any] | None
 
 
 class ImportChange(Record, frozen=True):
@@ -58,4 +72,18 @@ class TakeoverChange(Record, frozen=True):
     takeover: Takeover | None
 
 
-Change = ObjectChange | ImportChange | ImportedWorkloadChange | PeerChange | AllocationChange | TakeoverChange
+class IstiodChange(Record, frozen=True):
+    """What is known of the istiod beside us changed (decision D41)."""
+
+    flags: IstiodFlags
+
+
+Change = (
+    ObjectChange
+    | ImportChange
+    | ImportedWorkloadChange
+    | PeerChange
+    | AllocationChange
+    | TakeoverChange
+    | IstiodChange
+)

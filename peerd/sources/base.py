@@ -7,13 +7,15 @@ A source tells a sink about the objects of the local cluster, as frozen records.
 3. A deletion (`ObjectChange.object` None) is told only when the source knows that the object is gone, never
    because it could not be read.
 4. `report` replaces what was reported under the same `where` before; an empty tuple clears it.
-5. `run` ends only by cancellation, or by raising `SourceError` where the source cannot work at all.
+5. Objects that peerd itself generated, of kinds that derivation reads, go to `own` and not to `apply`, also
+   before `synced` (decision D5).
+6. `run` ends only by cancellation, or by raising `SourceError` where the source cannot work at all.
 """
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from peerd.model.changes import ObjectChange
+from peerd.model.changes import ObjectChange, OwnChange
 from peerd.model.diagnostic import Diagnostic
 
 
@@ -26,6 +28,10 @@ class Sink(Protocol):
 
     def apply(self, changes: Sequence[ObjectChange]) -> None:
         """Take one batch of changes."""
+        ...
+
+    def own(self, changes: Sequence[OwnChange]) -> None:
+        """Take a batch of changes of objects that peerd itself generated."""
         ...
 
     def synced(self) -> None:

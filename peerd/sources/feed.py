@@ -1,0 +1,43 @@
+"""From single changes to batches: what is decoded in one go goes to the sink in one call."""
+
+import asyncio
+
+from peerd.model.changes import ObjectChange, OwnChange
+from peerd.model.kube.meta import KubeObject, ObjectKey
+from peerd.sources.base import Sink
+
+
+class Feed:
+    """Gathers changes until the event loop's next turn; of two changes of an object the later one counts."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._changes: dict[tuple[str, ObjectKey], ObjectChange] = {}
+        self._own: dict[tuple[str, ObjectKey], OwnChange] = {}
+        self._due: asyncio.Handle | None = None
+
+    def put(self, kind: str, key: ObjectKey, value: KubeObject | None) -> None:
+        """An object as it is now, or None where it is gone."""
+        self._changes[kind, key] = ObjectChange(kind, key, value)
+        self._arm()
+
+    def put_own(self, change: OwnChange) -> None:
+        """The same for an object that peerd generated."""
+        self._own[change.kind, change.key] = change
+        self._arm()
+
+    def flush(self) -> None:
+        """Tell the sink all that was gathered."""
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        changes, self._changes = self._changes, {}
+        own, self._own = self._own, {}
+        if changes:
+            self._sink.apply(list(changes.values()))
+        if own:
+            self._sink.own(list(own.values()))
+
+    def _arm(self) -> None:
+        if self._due is None:
+            self._due = asyncio.get_running_loop().call_soon(self.flush)
