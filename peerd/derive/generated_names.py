@@ -32,7 +32,8 @@ def service_entry_name(namespace: str, name: str, role: str = "") -> str:
     while len(parts) < 3:
         parts.insert(0, "x")
     # NUL is in no name: joined by it, different parts cannot look alike.
-    return _hashed(["autogen", *(part.replace(".", "-") for part in parts)], "\0".join((role, namespace, name)))
+    exact = "\0".join((role, namespace, name))
+    return _hashed(["autogen", *(part.replace(".", "-") for part in parts)], exact)
 
 
 def workload_entry_name(uid: str, cluster: str, namespace: str, name: str) -> str:

@@ -140,17 +140,14 @@ class GeneratedServices:
             entries.append(entry)
             target = Target(entry.namespace, entry.selector, entry.ports)
             targets += [(name.key, target) for name in served]
-        own = None if main is None else self._own(ctx, main.name)
-        return _Group(
-            tuple(entries), tuple(targets), self._places.of(ctx, service, own=own is not None), own is not None
-        )
+        is_own = main is not None and self._own(ctx, main.name) is not None
+        place = self._places.of(ctx, service, own=is_own)
+        return _Group(tuple(entries), tuple(targets), place, is_own)
 
     def _alike(self, ctx: Context, main: GlobalName, local: GlobalName) -> bool:
         """Whether both names lead to the same endpoints: the same peers, the same ports."""
         contributions = self._names.contributions
-        mine, theirs = (
-            {found.peer for found in ctx.find(contributions, name.key)} for name in (main, local)
-        )
+        mine, theirs = ({found.peer for found in ctx.find(contributions, name.key)} for name in (main, local))
         return mine == theirs and main.ports == local.ports and main.everywhere == local.everywhere
 
     def _own(self, ctx: Context, name: GlobalName) -> ServiceInfo | None:

@@ -8,8 +8,10 @@ from peerd.derive import labels
 from peerd.derive.engine import Collection, Context, Engine
 from peerd.derive.generated_names import workload_entry_name
 from peerd.derive.generated_services import GeneratedServices, Target
+from peerd.derive.imports import Import
 from peerd.model.address import Locality, ip_text
 from peerd.model.generated import GeneratedWorkloadEntry
+from peerd.model.identity import parse_spiffe_id
 from peerd.model.workload import Workload
 
 # The waypoint is the service's matter (decision D30): a namespace's label must not add one.
@@ -20,9 +22,17 @@ class GeneratedWorkloads:
     """WorkloadEntries under `WorkloadEntry/<namespace>/<name>`."""
 
     def __init__(
-        self, engine: Engine, *, services: GeneratedServices, workloads: Collection[str, Workload]
+        self,
+        engine: Engine,
+        *,
+        services: GeneratedServices,
+        imports: Collection[tuple[str, str], Import],
+        workloads: Collection[str, Workload],
     ) -> None:
         self._services = services
+        accounts = engine.derive("accounts of imports", imports, _account)
+        # Under the cluster and the global name's resource name.
+        self._accounts = engine.index("accounts by import", accounts, lambda _key, found: (found[:2],))
         self.table = engine.derive_many("generated workload entries", workloads, self._entry)
 
     def _entry(self, ctx: Context, uid: str, workload: Workload) -> dict[str, GeneratedWorkloadEntry]:
@@ -53,10 +63,26 @@ class GeneratedWorkloads:
             weight=1 if workload.capacity is None else workload.capacity,
             locality=_locality(workload.locality),
             # An account means nothing in a namespace that is not its own.
-            service_account=workload.service_account if namespace == workload.namespace else "",
+            service_account=self._account(ctx, workload) if namespace == workload.namespace else "",
             ports=tuple(sorted(elsewhere.items())),
         )
         return {f"WorkloadEntry/{namespace}/{found.name}": found}
+
+    def _account(self, ctx: Context, workload: Workload) -> str:
+        if workload.service_account:
+            return workload.service_account
+        for entry in workload.services:
+            for found in ctx.find(self._accounts, (workload.cluster_id, entry.service)):
+                return found[2]
+        return ""
+
+
+def _account(_ctx: Context, _key: tuple[str, str], found: Import) -> tuple[str, str, str] | None:
+    """Cluster, name and account of an import whose endpoints all have one account of its own namespace."""
+    identities = [parse_spiffe_id(identity) for identity in found.service.identities]
+    if len(identities) != 1 or identities[0].namespace != found.service.namespace:
+        return None
+    return found.cluster, found.key, identities[0].service_account
 
 
 def _has_all(target: Target, ports: dict[int, int]) -> bool:

@@ -34,6 +34,7 @@ from peerd.derive.services import SERVICE, ServiceInfo, Services, hostname
 from peerd.model.address import NamespacedHostname
 from peerd.model.diagnostic import Diagnostic
 from peerd.model.federation import Allocation, FederatedPort, FederatedService, PeerView
+from peerd.model.generated import Generate
 from peerd.model.kube.core import Service
 from peerd.model.mesh import Settings
 from peerd.model.record import Record
@@ -94,6 +95,7 @@ class GlobalServices:
         allocations: Input[str, Allocation],
     ) -> None:
         self._settings = settings
+        self._beside = settings.generate is Generate.BESIDE
         self._mesh = mesh
         self._segments = segments
         self._namespaces = namespaces
@@ -125,6 +127,7 @@ class GlobalServices:
             ),
             lambda _key, found: (found.key,),
         )
+        self.contributions = by_key
         # Under `<namespace>/<host>`, as all that follows. A local name that is taken over is among them.
         self.names = engine.derive("global names", by_key, lambda _ctx, _key, found: merge(found))
         self.wire = engine.derive("global services", self.names, self._service, joined=(hostnames.table,))
@@ -250,6 +253,8 @@ class GlobalServices:
         here = ctx.get(self._hostnames.table, f"{namespace}/{host}")
         if here is not None and here.source != SERVICE:
             return Asked(own=False, open=False)  # a ServiceEntry of the user has that name
+        if here is not None and self._beside:
+            return Asked(own=False, open=False)  # istiod gives a Service no identities (D25)
         if here is not None:
             scoped = ctx.get(self.scoped, name)
             reach = Reach() if scoped is None else scoped.reach
@@ -322,6 +327,8 @@ class GlobalServices:
     def _service(self, ctx: Context, _key: str, name: GlobalName) -> WireService | None:
         """Served once its addresses are recorded (decision D28)."""
         allocation = ctx.get(self._allocations, name.host)
+        if allocation is None and self._beside:
+            allocation = Allocation(b"", b"")  # istiod gives it one, and serves it
         if allocation is None or self._defined_here(ctx):
             return None
         is_local_name = name.host == hostname(name.name, name.namespace, self._settings.domain)
@@ -329,7 +336,7 @@ class GlobalServices:
         return global_service(name, allocation, self._mesh.of(ctx).network, self._own(ctx, name), default)
 
     def _wanted(self, ctx: Context, _key: str, name: GlobalName) -> dict[str, str]:
-        return {} if self._defined_here(ctx) else {name.host: GLOBAL_POOL}
+        return {} if self._beside or self._defined_here(ctx) else {name.host: GLOBAL_POOL}
 
     def _local(self, ctx: Context, key: str, info: ServiceInfo) -> WireService:
         """A Service of the cluster; where peers answer to its name too, with their identities (§3.4)."""

@@ -21,6 +21,7 @@ file per kind, the machinery in engine.py (with graph.py and tables.py):
     pods.py              Pods
     workload_entries.py  WorkloadEntries and inline endpoints
     global_endpoints.py  what is exported, and the endpoints of what is imported (remote_workloads.py)
+    generation.py        what is written into the own cluster (generated_*.py)
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +33,7 @@ import msgspec
 from peerd.derive.endpoints import Endpoints, PodShape
 from peerd.derive.engine import Collection, Engine, Input, Output
 from peerd.derive.gateways import NetworkGateways
+from peerd.derive.generation import Generation
 from peerd.derive.global_endpoints import GlobalEndpoints
 from peerd.derive.global_services import GlobalServices
 from peerd.derive.hostnames import Hostnames
@@ -57,12 +59,14 @@ from peerd.model.changes import (
     Change,
     ImportChange,
     ImportedWorkloadChange,
+    IstiodChange,
     ObjectChange,
     PeerChange,
     TakeoverChange,
 )
 from peerd.model.diagnostic import Diagnostic
 from peerd.model.federation import Allocation, FederatedService, PeerInfo, PeerView, RemotePeer, Takeover
+from peerd.model.generated import Generate, Generated, IstiodFlags
 from peerd.model.kube.core import ConfigMap, EndpointSlice, Namespace, Node, Pod, Service
 from peerd.model.kube.gateway import Gateway, GatewayClass
 from peerd.model.kube.istio import (
@@ -92,7 +96,8 @@ class Commit(Record, frozen=True):
 
     `flat_exports` are our endpoints of global services, by uid, for peers on our own network (decision D31);
     peers of our own segment are given `segment_flat_exports` instead, which include services of scope
-    segment. `takeovers` are to be recorded, and given back as `TakeoverChange` (decision D23).
+    segment. `takeovers` are to be recorded, and given back as `TakeoverChange` (decision D23). `generated` is
+    for our own API server, under `<Kind>/<namespace>/<name>`.
     """
 
     revision: int
@@ -105,6 +110,7 @@ class Commit(Record, frozen=True):
     peers: tuple[tuple[str, RemotePeer | None], ...] = ()
     wanted_hosts: tuple[tuple[str, str | None], ...] = ()
     diagnostics: tuple[tuple[str, Diagnostic | None], ...] = ()
+    generated: tuple[tuple[str, Generated | None], ...] = ()
     info: PeerInfo | None = None
     network: str = ""
 
@@ -132,6 +138,8 @@ class _Inputs:
         self.imports: Input[tuple[str, str], FederatedService] = engine.input("imports")
         self.imported_workloads: Input[tuple[str, str], Workload] = engine.input("imported workloads")
         self.takeovers: Input[str, Takeover] = engine.input("recorded takeovers")
+        self.istiod: Input[str, IstiodFlags] = engine.input("flags of istiod")
+        self.istiod.common = True
 
 
 class World:
@@ -267,7 +275,9 @@ class World:
             *self.local_workloads,
             remote.wire,
         ]
-        wanted = engine.union("wanted hosts", names.wanted, entries.wanted)
+        # Beside istiod it is istiod that allocates (decision D28).
+        allocating = () if settings.generate is Generate.BESIDE else (names.wanted, entries.wanted)
+        wanted = engine.union("wanted hosts", *allocating)
         diagnostics: list[Collection[str, Diagnostic]] = [
             mesh.diagnostics,
             waypoints.diagnostics,
@@ -283,12 +293,30 @@ class World:
             engine.derive_many("early diagnostics", inputs.problems, lambda _c, _k, found: keyed(found)),
         ]
 
+        generated: list[Collection[str, Generated]] = []
+        if settings.generate is not Generate.NOTHING:
+            generation = Generation(
+                engine,
+                settings=settings,
+                mesh=mesh,
+                segments=segments,
+                namespaces=inputs.namespaces,
+                objects=inputs.services,
+                names=names,
+                hostnames=hostnames,
+                flags=inputs.istiod,
+                remote=remote.wire,
+            )
+            generated = generation.tables
+            diagnostics += generation.diagnostics
+
         self._addresses = _outputs(engine, addresses)
         self._policies = _outputs(engine, [policies.wire])
         self._exports = _outputs(engine, [remote.exports])
         self._peers = _outputs(engine, [peers.table])
         self._wanted = _outputs(engine, [wanted])
         self._diagnostics = _outputs(engine, diagnostics)
+        self._generated = _outputs(engine, generated)
         self._info = engine.output(info.table)
         engine.submit([(mesh.anchor, ONLY, "mesh")])
 
@@ -321,6 +349,7 @@ class World:
             peers=_taken(self._peers),
             wanted_hosts=_taken(self._wanted),
             diagnostics=(*_taken(self._diagnostics), *self._faults()),
+            generated=_taken(self._generated),
             info=dict(self._info.take()).get(ONLY),
             network=facts.network,
         )
@@ -353,6 +382,8 @@ class World:
                 yield inputs.imported_workloads, (shared(str(change.peer)), change.uid), change.workload
             elif isinstance(change, TakeoverChange):
                 yield inputs.takeovers, change.service, change.takeover
+            elif isinstance(change, IstiodChange):
+                yield inputs.istiod, ONLY, change.flags
             elif isinstance(change, PeerChange):
                 yield inputs.views, str(change.peer), change.view
             elif isinstance(change, AllocationChange):

@@ -20,8 +20,11 @@ an ordinary Service of the cluster."""
 
 
 class Generate(StrEnum):
-    """What is generated: nothing, where there is nowhere to write it; a record of each global name, where
-    peerd serves ztunnels itself; or everything an istiod needs to serve them (`--mode=beside`)."""
+    """What is written into the own cluster.
+
+    Nothing, where there is nowhere to write it; a record of each global name, where peerd serves ztunnels
+    itself; or everything that an istiod needs to serve them (`--mode=beside`).
+    """
 
     NOTHING = "nothing"
     STANDALONE = "standalone"
@@ -40,7 +43,7 @@ class IstiodFlags(Record, frozen=True):
 
 
 class GeneratedPort(Record, frozen=True):
-    """A port of a ServiceEntry. `protocol` is Istio's word or empty; `target` 0 leaves it to the port's name."""
+    """A port of a ServiceEntry. `protocol` is Istio's word or empty; `target` 0: the port, or its name's."""
 
     number: int
     name: str
@@ -70,8 +73,10 @@ class GeneratedServiceEntry(Record, frozen=True):
 
 
 class GeneratedWorkloadEntry(Record, frozen=True):
-    """Endpoints of one peer as a WorkloadEntry: `autogen.<cluster>.<ns>.<svc>.<hash>`, or a single Pod on our
-    own network, `autogenflat.<cluster>.<ns>.<pod>.<hash>`.
+    """Endpoints of one peer as a WorkloadEntry.
+
+    `autogen.<cluster>.<ns>.<svc>.<hash>`, or of a single Pod on our own network
+    `autogenflat.<cluster>.<ns>.<pod>.<hash>`.
 
     `address` is empty behind a gateway; `labels` are what its ServiceEntries select; `ports` maps names of
     their ports where an endpoint listens elsewhere. `locality` is `region/zone/subzone`.

@@ -1,5 +1,6 @@
 """Settings of the mesh and of this cluster (decision D6)."""
 
+from peerd.model.generated import Generate
 from peerd.model.record import Record
 
 
@@ -9,6 +10,7 @@ class Settings(Record, frozen=True):
     `network` is used only where the system namespace has no label `topology.istio.io/network`.
     `trust_domain` empty means: as the mesh configuration says, else `cluster.local`.
     `peer_service_account` is that of peers' control planes whose Gateway names none (decision D14).
+    `generate` says what is written into our own cluster; BESIDE also means that an istiod serves it.
     """
 
     cluster_id: str = "Kubernetes"
@@ -19,6 +21,7 @@ class Settings(Record, frozen=True):
     peering: bool = True
     domain: str = "cluster.local"
     peer_service_account: str = "peerd"
+    generate: Generate = Generate.NOTHING
 
 
 class LabelRequirement(Record, frozen=True):
