@@ -272,6 +272,101 @@ GATEWAY_FIELDS = Limit(
     "encoded waypoints and network gateways kept for the next workload; the least used is encoded anew",
 )
 
+# What Envoy keeps in our east-west gateways (encode/envoy_listeners.py, gateway/bootstrap.py); its own
+# metrics, named in docs/operations.md, show when one was reached.
+GATEWAY_CONNECTIONS = Limit(
+    "gateway_connections",
+    20_000,
+    "connections",
+    "to all ports of one replica; 10,000 nodes pool their tunnels to a gateway in one or two each",
+)
+GATEWAY_STREAMS = Limit(
+    "gateway_streams",
+    1_000,
+    "tunnels",
+    "at once on one connection: a node's pool opens another past 100, and what is announced binds everybody",
+)
+GATEWAY_TUNNELS = Limit(
+    "gateway_tunnels",
+    50_000,
+    "tunnels",
+    "of one replica to one name: each is a TCP connection, and an address has 28,000 ports to each Pod",
+)
+GATEWAY_RESETS = Limit(
+    "gateway_resets",
+    500,
+    "streams",
+    "once so many ended on a connection, most within a second, by reset: it is an attack (CVE-2023-44487)",
+)
+GATEWAY_HEADERS = Limit(
+    "gateway_headers", 32, "headers", "a CONNECT of ztunnel has eight; each further one is work for nothing"
+)
+GATEWAY_HEADER_KIB = Limit(
+    "gateway_header_kib", 8, "KiB", "baggage and forwarded are the longest headers of a CONNECT, under 1 KiB"
+)
+GATEWAY_EMPTY_FRAMES = Limit(
+    "gateway_empty_frames", 1, "frames", "empty DATA in a row means nothing and costs work (CVE-2019-9518)"
+)
+GATEWAY_PRIORITY_FRAMES = Limit(
+    "gateway_priority_frames", 10, "frames", "for each stream; nobody in the mesh sends any (CVE-2019-9513)"
+)
+GATEWAY_CONTROL_FRAMES = Limit(
+    "gateway_control_frames",
+    1_000,
+    "frames",
+    "answers to pings and settings that a far end lets pile up, and does not read (CVE-2019-9512)",
+)
+GATEWAY_HANDSHAKE_S = Limit(
+    "gateway_handshake", 10, "s", "for the outer TLS handshake; slower than any round trip of one"
+)
+GATEWAY_HEAD_S = Limit(
+    "gateway_head",
+    10,
+    "s",
+    "for the whole of a CONNECT's headers, which are one frame: slower is a slow loris",
+)
+GATEWAY_IDLE_TUNNEL_S = Limit(
+    "gateway_idle_tunnel",
+    3_600,
+    "s",
+    "without a byte either way; as Envoy's proxies do in every mesh, so that applications know it",
+)
+GATEWAY_IDLE_CONNECTION_S = Limit(
+    "gateway_idle_connection",
+    900,
+    "s",
+    "without a tunnel; the next one costs a handshake, and a forgotten connection its buffers",
+)
+GATEWAY_WINDOW_BYTES = Limit(
+    "gateway_window_bytes",
+    4 * 1024 * 1024,
+    "bytes",
+    "sent ahead on a tunnel, four times that on a connection: 40 MB/s at 100 ms, and all that one can fill",
+)
+GATEWAY_BUFFER_BYTES = Limit(
+    "gateway_buffer_bytes",
+    1024 * 1024,
+    "bytes",
+    "kept for a far end that does not read, each way; then the sender waits",
+)
+GATEWAY_LIMITS: tuple[Limit, ...] = (
+    GATEWAY_CONNECTIONS,
+    GATEWAY_STREAMS,
+    GATEWAY_TUNNELS,
+    GATEWAY_RESETS,
+    GATEWAY_HEADERS,
+    GATEWAY_HEADER_KIB,
+    GATEWAY_EMPTY_FRAMES,
+    GATEWAY_PRIORITY_FRAMES,
+    GATEWAY_CONTROL_FRAMES,
+    GATEWAY_HANDSHAKE_S,
+    GATEWAY_HEAD_S,
+    GATEWAY_IDLE_TUNNEL_S,
+    GATEWAY_IDLE_CONNECTION_S,
+    GATEWAY_WINDOW_BYTES,
+    GATEWAY_BUFFER_BYTES,
+)
+
 LIMITS: tuple[Limit, ...] = (
     MERGE_WINDOW_MS,
     SLICE_MS,

@@ -21,6 +21,7 @@ WAYPOINT_FOR = "istio.io/waypoint-for"
 INGRESS_USE_WAYPOINT = "istio.io/ingress-use-waypoint"
 GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
 GATEWAY_MANAGED = "gateway.istio.io/managed"
+EXPOSE_ISTIOD = "istio.io/expose-istiod"
 SLICE_SERVICE = "kubernetes.io/service-name"
 SLICE_MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 

@@ -8,6 +8,14 @@ FEDERATED_SERVICE = "type.googleapis.com/peerd.peering.v1.FederatedService"
 SEGMENT = "type.googleapis.com/peerd.peering.v1.Segment"
 PEER_INFO = "type.googleapis.com/peerd.peering.v1.PeerInfo"
 
+# To our own east-west gateways, which are Envoys. Secrets only by file (decision D37).
+_ENVOY = "type.googleapis.com/envoy.config."
+LISTENER = f"{_ENVOY}listener.v3.Listener"
+ROUTE = f"{_ENVOY}route.v3.RouteConfiguration"
+CLUSTER = f"{_ENVOY}cluster.v3.Cluster"
+ENDPOINT = f"{_ENVOY}endpoint.v3.ClusterLoadAssignment"
+SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105 (a type)
+
 # istioctl's debug types carry no type.googleapis.com prefix.
 DEBUG = "istio.io/debug"
 DEBUG_SYNCZ = "istio.io/debug/syncz"
@@ -24,4 +32,8 @@ SHORT_NAMES = {
     FEDERATED_SERVICE: "FSDS",
     SEGMENT: "SGDS",
     PEER_INFO: "PIDS",
+    CLUSTER: "CDS",
+    ENDPOINT: "EDS",
+    LISTENER: "LDS",
+    ROUTE: "RDS",
 }
