@@ -21,6 +21,7 @@ file per kind, the machinery in engine.py (with graph.py and tables.py):
     pods.py              Pods
     workload_entries.py  WorkloadEntries and inline endpoints
     global_endpoints.py  what is exported, and the endpoints of what is imported (remote_workloads.py)
+    gateway_config.py    what our east-west gateways are configured with (gateway_endpoints.py)
     generation.py        what is written into the own cluster (generated_*.py)
 """
 
@@ -32,6 +33,7 @@ import msgspec
 
 from peerd.derive.endpoints import Endpoints, PodShape
 from peerd.derive.engine import Collection, Engine, Input, Output
+from peerd.derive.gateway_config import GatewayConfig
 from peerd.derive.gateways import NetworkGateways
 from peerd.derive.generation import Generation
 from peerd.derive.global_endpoints import GlobalEndpoints
@@ -67,6 +69,7 @@ from peerd.model.changes import (
 from peerd.model.diagnostic import Diagnostic
 from peerd.model.federation import Allocation, FederatedService, PeerInfo, PeerView, RemotePeer, Takeover
 from peerd.model.generated import Generate, Generated, IstiodFlags
+from peerd.model.gateway_config import GatewayCluster, GatewayEndpoints, GatewayListener, OwnGateway
 from peerd.model.kube.core import ConfigMap, EndpointSlice, Namespace, Node, Pod, Service
 from peerd.model.kube.gateway import Gateway, GatewayClass
 from peerd.model.kube.istio import (
@@ -92,7 +95,8 @@ class Commit(Record, frozen=True):
     Names are resource names (addresses, policies, exports), `<namespace>/<name>` of the istio-remote Gateway
     (peers) or of the Service (takeovers), host names (wanted hosts, with the pool they want an address of),
     and keys that stay equal as long as a problem does (diagnostics). `info` is set when it changed, its
-    lineage left to the application; `network` is the cluster's own, always.
+    lineage left to the application; `network` is the cluster's own, always. `gateway_*` configure our
+    east-west gateways, who prove to be one of `gateways` (`<namespace>/<name>`).
 
     `flat_exports` are our endpoints of global services, by uid, for peers on our own network (decision D31);
     peers of our own segment are given `segment_flat_exports` instead, which include services of scope
@@ -111,6 +115,10 @@ class Commit(Record, frozen=True):
     wanted_hosts: tuple[tuple[str, str | None], ...] = ()
     diagnostics: tuple[tuple[str, Diagnostic | None], ...] = ()
     generated: tuple[tuple[str, Generated | None], ...] = ()
+    gateways: tuple[tuple[str, OwnGateway | None], ...] = ()
+    gateway_listeners: tuple[tuple[str, GatewayListener | None], ...] = ()
+    gateway_clusters: tuple[tuple[str, GatewayCluster | None], ...] = ()
+    gateway_endpoints: tuple[tuple[str, GatewayEndpoints | None], ...] = ()
     info: PeerInfo | None = None
     network: str = ""
 
@@ -269,6 +277,15 @@ class World:
         remote = GlobalEndpoints(
             engine, mesh=mesh, names=names, gateways=gateways, workloads=self.local_workloads
         )
+        own = GatewayConfig(
+            engine,
+            domain=domain,
+            mesh=mesh,
+            names=names,
+            gateways=inputs.gateways,
+            exports=remote.exports,
+            workloads=self.local_workloads,
+        )
         addresses: list[Collection[str, Any]] = [
             names.all_wire,
             gateways.wire,
@@ -290,6 +307,7 @@ class World:
             *remote.diagnostics,
             slices.diagnostics,
             workloads.diagnostics,
+            own.diagnostics,
             engine.derive_many("early diagnostics", inputs.problems, lambda _c, _k, found: keyed(found)),
         ]
 
@@ -317,6 +335,10 @@ class World:
         self._wanted = _outputs(engine, [wanted])
         self._diagnostics = _outputs(engine, diagnostics)
         self._generated = _outputs(engine, generated)
+        self._gateways = _outputs(engine, [own.gateways])
+        self._listeners = _outputs(engine, [own.listeners])
+        self._clusters = _outputs(engine, [own.clusters])
+        self._endpoints = _outputs(engine, [own.endpoints])
         self._info = engine.output(info.table)
         engine.submit([(mesh.anchor, ONLY, "mesh")])
 
@@ -350,6 +372,10 @@ class World:
             wanted_hosts=_taken(self._wanted),
             diagnostics=(*_taken(self._diagnostics), *self._faults()),
             generated=_taken(self._generated),
+            gateways=_taken(self._gateways),
+            gateway_listeners=_taken(self._listeners),
+            gateway_clusters=_taken(self._clusters),
+            gateway_endpoints=_taken(self._endpoints),
             info=dict(self._info.take()).get(ONLY),
             network=facts.network,
         )
