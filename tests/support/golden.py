@@ -46,8 +46,13 @@ def expected_of(case: str) -> dict[str, Any]:
 
 def derive(case: str, settings: Settings | None = None) -> Commit:
     """A recorded case derived from scratch."""
+    return derived(input_of(case), settings)
+
+
+def derived(objects: list[ObjectChange], settings: Settings | None = None) -> Commit:
+    """What derivation says of *objects*."""
     world = World(settings or Settings())
-    world.apply(input_of(case))
+    world.apply(objects)
     assert world.work()
     return world.commit()
 
