@@ -1,0 +1,103 @@
+"""Generated records as manifests, for server-side apply (decisions D36, D38; measured.md §4).
+
+Only what is said is written: an absent field, not an empty one, so that the API server has nothing to add.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from peerd.kubeapi.objects import Resource
+from peerd.model.generated import (
+    GENERATED_LABEL,
+    GENERATED_VALUE,
+    Generated,
+    GeneratedPort,
+    GeneratedServiceEntry,
+    GeneratedWorkloadEntry,
+)
+from peerd.publish.writer import Ref
+
+SERVICE_ENTRY = Resource("networking.istio.io", "v1", "serviceentries", "ServiceEntry")
+WORKLOAD_ENTRY = Resource("networking.istio.io", "v1", "workloadentries", "WorkloadEntry")
+RESOURCES = {resource.kind: resource for resource in (SERVICE_ENTRY, WORKLOAD_ENTRY)}
+
+SERVICE = "peering.peerd.io/service"
+CLUSTER = "peering.peerd.io/cluster"
+TAKEOVER = "peering.peerd.io/takeover"
+ALIASES = "solo.io/service-aliases"
+REDIRECTION = "ambient.istio.io/redirection"
+
+
+def ref_of(key: str) -> Ref:
+    """The object of a key of `Commit.generated`: `<Kind>/<namespace>/<name>`."""
+    kind, namespace, name = key.split("/")
+    return Ref(RESOURCES[kind], namespace, name)
+
+
+def order_of(ref: Ref) -> int:
+    """ServiceEntries are written before what they select, and deleted after it."""
+    return 0 if ref.resource is SERVICE_ENTRY else 1
+
+
+def manifest(found: Generated) -> dict[str, Any]:
+    """The fields of an object that are ours."""
+    if isinstance(found, GeneratedServiceEntry):
+        return _service_entry(found)
+    return _workload_entry(found)
+
+
+def _service_entry(found: GeneratedServiceEntry) -> dict[str, Any]:
+    annotations = {
+        SERVICE: found.service,
+        ALIASES: ",".join(found.aliases),
+        TAKEOVER: found.takeover,
+        **dict(found.annotations),
+    }
+    spec = {
+        "hosts": list(found.hosts),
+        "location": "MESH_INTERNAL",
+        "resolution": "STATIC",
+        "ports": [_port(port) for port in found.ports],
+        "workloadSelector": {"labels": dict(found.selector)},
+        "subjectAltNames": list(found.subject_alt_names),
+    }
+    return {
+        "metadata": _metadata(found, found.labels, annotations),
+        "spec": _said(spec),
+    }
+
+
+def _port(port: GeneratedPort) -> dict[str, Any]:
+    said = {"number": port.number, "name": port.name, "protocol": port.protocol, "targetPort": port.target}
+    return _said(said)
+
+
+def _workload_entry(found: GeneratedWorkloadEntry) -> dict[str, Any]:
+    spec = {
+        "address": found.address,
+        "network": found.network,
+        "weight": found.weight,
+        "locality": found.locality,
+        "serviceAccount": found.service_account,
+        "ports": dict(found.ports),
+    }
+    annotations = {REDIRECTION: "enabled", CLUSTER: found.cluster}
+    return {
+        "metadata": _metadata(found, found.labels, annotations),
+        "spec": _said(spec),
+    }
+
+
+def _metadata(
+    found: Generated, labels: Iterable[tuple[str, str]], annotations: dict[str, str]
+) -> dict[str, Any]:
+    return {
+        "namespace": found.namespace,
+        "name": found.name,
+        "labels": {**dict(labels), GENERATED_LABEL: GENERATED_VALUE},
+        "annotations": _said(annotations),
+    }
+
+
+def _said(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value}
