@@ -49,6 +49,12 @@ class Listeners:
         address = self._config.peer_addr
         return await self._listen("--peer-addr", address, self._network.listen_peers(address, handlers, tls))
 
+    async def gateways(self, handlers: Mapping[str, Handler], tls: TlsSource) -> str:
+        """Serve our own east-west gateways."""
+        address = self._config.gateway_addr
+        server = self._network.listen_peers(address, handlers, tls)
+        return await self._listen("--gateway-addr", address, server)
+
     async def close(self, grace: float) -> None:
         """Close all, each within *grace* seconds."""
         await asyncio.gather(*(server.close(grace) for server in self._servers))

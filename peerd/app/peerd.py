@@ -12,6 +12,7 @@ from peerd.app.allocator import Allocator
 from peerd.app.authority import follow, from_files
 from peerd.app.callers import authenticator
 from peerd.app.federation import Federation
+from peerd.app.gateways import Gateways
 from peerd.app.listeners import Listeners
 from peerd.app.parts import Parts
 from peerd.app.picture import stream_views
@@ -27,7 +28,7 @@ from peerd.model.config import ServeConfig
 from peerd.model.diagnostic import Diagnostic
 from peerd.model.identity import SpiffeId
 from peerd.model.mesh import Settings
-from peerd.model.types import ADDRESS, AUTHORIZATION, CREATE_CERTIFICATE_METHOD
+from peerd.model.types import ADDRESS, AUTHORIZATION, CREATE_CERTIFICATE_METHOD, DELTA_METHOD
 from peerd.observe.snapshot import Snapshot
 from peerd.publish.allocations import Allocations
 from peerd.resources.store import ResourceStore
@@ -37,6 +38,7 @@ from peerd.serve.authorisation import Authorisation
 from peerd.serve.certificates import CertificateService
 from peerd.serve.connections import ConnectionRegistry
 from peerd.serve.debug_types import DebugTypes
+from peerd.serve.gateways import gateway_rules
 from peerd.serve.other_roots import OtherRoots
 from peerd.serve.own_tls import OwnTls
 from peerd.serve.pods import PodIndex
@@ -84,8 +86,11 @@ class Peerd:
         self.pods = PodIndex()
         self.other_roots = OtherRoots(_settings(config))
         self.registry = ConnectionRegistry()
-        self.store = ResourceStore((AUTHORIZATION, ADDRESS), self.instance)
-        self.pipeline = Pipeline(World(_settings(config)), self.store, parts.clock, self._committed)
+        self.gateways = Gateways(lambda: self.trust_domain, active=bool(config.gateway_addr))
+        self.store = ResourceStore((AUTHORIZATION, ADDRESS, *self.gateways.types), self.instance)
+        self.pipeline = Pipeline(
+            World(_settings(config)), self.store, parts.clock, self._committed, self.gateways.resources
+        )
         self.federation = Federation(
             config,
             parts,
@@ -101,13 +106,14 @@ class Peerd:
         self._views = Views(self.snapshot, self.store, lambda: self._not_ready)
         self.ads = AdsService(
             self.store,
-            ztunnel_rules(self._withholding()),
+            ztunnel_rules(self._withholding()) | (gateway_rules() if config.gateway_addr else {}),
             authenticate=self._authenticate,
             allowed=self._authorisation.allowed,
             refusal=self._authorisation.refusal,
             registry=self.registry,
             debug=DebugTypes(self.registry, f"peerd-{self.instance}", self._views.page),
             clock=parts.clock,
+            check=self.gateways.check,
             ready=lambda: self._not_ready,
         )
         self.certificates = CertificateService(
@@ -195,6 +201,7 @@ class Peerd:
         for key, diagnostic in commit.diagnostics:
             self.problems.replace(f"derive/{key}", () if diagnostic is None else (diagnostic,))
         self.federation.committed(commit)
+        self.gateways.committed(commit)
         self._allocator.want(commit.wanted_hosts)
         follow_up = await self._allocator.settle()
         self.problems.replace("allocator", self._allocator.diagnostics)
@@ -211,6 +218,7 @@ class Peerd:
         self._not_ready = ""
         self._ready.set()
         log.info("ready", addresses=len(self.store.collection(ADDRESS)))
+        await self._serve_gateways()
         await self._begin_peering()
         await self._follow_syncs()
 
@@ -245,6 +253,22 @@ class Peerd:
         handlers = self.federation.begin(own, info, tls)
         bound = await self._listeners.peers(handlers, tls)
         log.info("peering", identity=str(own), peer_addr=bound, network=info.network)
+
+    async def _serve_gateways(self) -> None:
+        if not self._config.gateway_addr:
+            return
+        await asyncio.to_thread(self._parts.network.prepare_peers)
+        own = SpiffeId(self.trust_domain, self._config.system_namespace, self._config.peer_service_account)
+        # No other trust domain's roots: their gateways are not ours (decision D37).
+        tls = OwnTls(
+            lambda: self._ca.bundle,
+            lambda ca, now: identity_certificate(ca, str(own), now),
+            self._parts.clock,
+            trust_domain=own.trust_domain,
+        )
+        handlers = self.ads.handlers_for(self.gateways.authenticate)
+        bound = await self._listeners.gateways({DELTA_METHOD: handlers[DELTA_METHOD]}, tls)
+        log.info("serving gateways", identity=str(own), gateway_addr=bound)
 
     # -- discovery out -----------------------------------------------------------------------------------
 

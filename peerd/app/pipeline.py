@@ -7,6 +7,7 @@ loop every few milliseconds, and what comes in meanwhile is the next batch (deci
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Protocol
 
 import structlog
@@ -44,6 +45,7 @@ class Pipeline:
         clock: measures slices.
         on_commit: awaited with each commit, after the store took it; what it returns is the next batch's
             beginning, so that an allocation is never a revision later than it must be.
+        more: what else of a commit goes into the store, encoded.
     """
 
     def __init__(
@@ -52,11 +54,13 @@ class Pipeline:
         store: ResourceSink,
         clock: Clock,
         on_commit: Callable[[Commit], Awaitable[Sequence[Change]]],
+        more: Callable[[Commit], Iterable[ResourceChange]] = lambda _commit: (),
     ) -> None:
         self._world = world
         self._store = store
         self._clock = clock
         self._on_commit = on_commit
+        self._more = more
         self._queued: list[Change] = []
         self._wake = asyncio.Event()
         self._quiet = asyncio.Event()
@@ -98,7 +102,7 @@ class Pipeline:
     async def _store_resources(self, commit: Commit) -> None:
         slice_over = self._slice()
         chunk: list[ResourceChange] = []
-        for change in _encoded(commit):
+        for change in chain(_encoded(commit), self._more(commit)):
             chunk.append(change)
             if slice_over():
                 self._store.stage(chunk)

@@ -53,6 +53,12 @@ OPTIONS: tuple[Option, ...] = (
     Option("network", "NET", "Network, where the system namespace has no topology.istio.io/network label."),
     Option("xds-addr", "HOST:PORT", "Delta xDS and CA for ztunnels, over TLS.", "address"),
     Option("peer-addr", "HOST:PORT", "Other clusters' control planes, over mutual TLS.", "address"),
+    Option(
+        "gateway-addr",
+        "HOST:PORT",
+        "Envoy's xDS for our own east-west gateways, over mutual TLS; off by default.",
+        "address",
+    ),
     Option("http-addr", "HOST:PORT", "/ready, /metrics and, for who may, /debug.", "address"),
     Option(
         "insecure-plaintext-addr",

@@ -17,7 +17,7 @@ class ServeConfig(Record, frozen=True):
 
     `source` is `dir:PATH`. `trust_domain` empty: as the mesh configuration says, else `cluster.local` (D6).
     `network` counts only where the system namespace has no label `topology.istio.io/network` (D6).
-    `insecure_plaintext_addr` empty: off. `ca_dir` holds what `peerd certs` makes;
+    `insecure_plaintext_addr` empty: off, `gateway_addr` empty: no gateways are configured (D37). `ca_dir` holds what `peerd certs` makes;
     empty: a self-signed root is made once, in `ca` of the state directory. `jwks_file` verifies
     tokens of ztunnels, issued by `token_issuer` (empty: any) for one of `token_audiences`;
     `trusted_ztunnel_accounts` are `namespace/account`. `peer_trust_domains` are accepted from peers that dial
@@ -35,6 +35,7 @@ class ServeConfig(Record, frozen=True):
     network: str = ""
     xds_addr: str = ":15012"
     peer_addr: str = ":15013"
+    gateway_addr: str = ""
     http_addr: str = ":15014"
     insecure_plaintext_addr: str = ""
     peering: bool = True

@@ -35,7 +35,8 @@ class TypeRules(Record, frozen=True):
     next. `puts_after`: a type whose resources of the same revision go first; where the client has not asked
     for it `patience` seconds after asking for this one, it is not waited for. `removals_after`: removals go
     in responses of their own, once the client has ACKed the revision of that type which caused them (both:
-    decision D8). `own_groups`: groups that a client without the wildcard follows by itself (decision D12).
+    decision D8). `own_groups`: groups that a client without the wildcard follows by itself (decision D12);
+    `own_only`: it gets these and nothing else, whatever it asks for (decision D37).
     `member_groups`: groups that a client which holds a name follows with it. `withheld` says which names a
     resuming client is told nothing about for now (decision D13). `resume` is the digest hook of peers.
     """
@@ -45,6 +46,7 @@ class TypeRules(Record, frozen=True):
     removals_after: str = ""
     patience: float = 1.0
     own_groups: Callable[[Node], tuple[str, ...]] | None = None
+    own_only: bool = False
     member_groups: Callable[[str], tuple[str, ...]] | None = None
     withheld: Callable[[str, str], bool] | None = None
     resume: Resume | None = None

@@ -285,7 +285,7 @@ class DeltaServer:
         # An empty list on the first request is the wildcard (wire-contract §5.5).
         on = WILDCARD in request.subscribe or (first and not request.subscribe)
         off = WILDCARD in request.unsubscribe
-        subscription.wildcard = (on or had) and not off
+        subscription.wildcard = (on or had) and not off and not subscription.rules.own_only
         begins = first or (
             subscription.wildcard and (not had or (subscription.rules.resume is not None and on))
         )
@@ -299,7 +299,7 @@ class DeltaServer:
             versions += tuple(map_entry(name, "") for name in subscription.removals)
             self._by_name.forget(subscription)
         for name in request.subscribe:
-            if name != WILDCARD:
+            if name != WILDCARD and not subscription.rules.own_only:
                 subscription.subscribed.add(name)
                 subscription.keys[name] = None
                 self._by_name.follow(subscription, (name,))
@@ -347,9 +347,12 @@ class DeltaServer:
             if index % wildcard.SLICE == 0:
                 yield
             name, version = read_map_entry(entry)
-            if source.get(name) is not None:
+            present = source.get(name)
+            if present is not None:
                 self._by_name.hold(subscription, name, version)
                 subscription.dirty.add(name)
+                if version == present.version:
+                    subscription.keys.pop(name, None)  # it asks again for what it holds: no answer is owed
             elif withheld is not None and withheld(subscription.type_url, name):
                 subscription.withheld[name] = ""
             else:

@@ -73,6 +73,7 @@ class AdsService:
         debug: answers istioctl's debug types.
         clock: monotonic and wall time.
         limits: admission; by default with the bound of memory that the container has.
+        check: raises StreamClosed where a node is not what its caller may say.
         ready: why streams are not served yet, empty once they are.
         resident: the memory in use, in bytes.
         window_seconds: the merge window, where it is not the usual one.
@@ -91,6 +92,7 @@ class AdsService:
         clock: Clock,
         limits: AdmissionLimits | None = None,
         refusal: Callable[[Caller, str], str] = _refusal,
+        check: Callable[[Node | None, Caller], None] = check_node,
         ready: Callable[[], str] = lambda: "",
         resident: Callable[[], int] = resident_bytes,
         window_seconds: float | None = None,
@@ -102,6 +104,7 @@ class AdsService:
         self._authenticate = authenticate
         self._allowed = allowed
         self._refusal = refusal
+        self._check_node = check
         self._registry = registry
         self._debug = debug
         self._clock = clock
@@ -210,7 +213,7 @@ class AdsService:
         """Look at a request before the machine does; raises StreamClosed where it is refused."""
         if request.type_url not in connection.asked:
             if not connection.node.id:
-                check_node(request.node, caller)
+                self._check_node(request.node, caller)
                 if request.node is not None:
                     connection.node = request.node
             self._judge_type(caller, request.type_url)

@@ -7,19 +7,18 @@ from peerd.model.caller import Caller, CallerKind
 from peerd.model.types import (
     ADDRESS,
     AUTHORIZATION,
+    CLUSTER,
     DEBUG,
     DEBUG_CONFIG_DUMP,
     DEBUG_SYNCZ,
+    ENDPOINT,
     FEDERATED_SERVICE,
+    LISTENER,
     PEER_INFO,
+    ROUTE,
+    SECRET,
     SEGMENT,
 )
-
-_ENVOY = "type.googleapis.com/envoy.config."
-LISTENER = f"{_ENVOY}listener.v3.Listener"
-ROUTE = f"{_ENVOY}route.v3.RouteConfiguration"
-CLUSTER = f"{_ENVOY}cluster.v3.Cluster"
-ENDPOINT = f"{_ENVOY}endpoint.v3.ClusterLoadAssignment"
 
 
 class Role(Enum):
@@ -44,8 +43,8 @@ TABLE: dict[Role, frozenset[str]] = {
     Role.PEER: frozenset({FEDERATED_SERVICE, SEGMENT, PEER_INFO, ADDRESS}),
     Role.LOOPBACK: _MESH | _DEBUG,
 }
-GOVERNED = frozenset[str]().union(*TABLE.values())
-"""Types that somebody may have."""
+GOVERNED = frozenset[str]({SECRET}).union(*TABLE.values())
+"""Types that somebody may have, and secrets, which nobody may: they are files (decision D37)."""
 
 
 class Authorisation:

@@ -43,6 +43,14 @@ def test_every_limit_is_listed_with_its_value_and_reason(limit):
     assert ROWS[limit.name] == [f"{limit.value:,} {limit.unit}", limit.reason.replace("|", "or")]
 
 
+@pytest.mark.parametrize("limit", limits.GATEWAY_LIMITS, ids=lambda limit: limit.name)
+def test_every_limit_of_gateways_is_listed_with_the_metric_that_shows_it(limit):
+    """As peerd/limits.py has it; Envoy counts."""
+    value, reason, metric = ROWS[limit.name]
+    assert (value, reason) == (f"{limit.value:,} {limit.unit}", limit.reason)
+    assert metric
+
+
 def test_every_metric_of_ours_is_described():
     """What a scrape gives, less the process's own figures."""
     snapshot = Snapshot("c", "n", "td", "l", "i", 1, 1.0, 2.0, ca=CaView(1, 0, 0, 3.0, 4.0))

@@ -61,8 +61,9 @@ def test_identity_by_type(caller: str, type_name: str) -> None:
 
 
 def test_secrets_are_nobodys() -> None:
-    """SDS is served to no one: private keys travel by file only."""
-    assert TYPES["SDS"] not in GOVERNED
+    """SDS is refused to everyone, by name: private keys travel by file only."""
+    assert TYPES["SDS"] in GOVERNED
+    assert not any(TABLE.allowed(caller, TYPES["SDS"]) for caller in CALLERS.values())
 
 
 @pytest.mark.parametrize(
