@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: help install demo test lint types layers unit simulate proto proto-check apiserver bench clean
+.PHONY: help install demo test lint types layers unit simulate proto proto-check apiserver helm bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -22,7 +22,7 @@ install: $(STAMP)  ## everything into .venv
 demo: $(STAMP)  ## two whole clusters on this machine, peered and shown
 	$(BIN)/peerd demo
 
-test: $(STAMP) lint types layers proto-check apiserver unit  ## lint, types, layers, generated code, all tests
+test: $(STAMP) lint types layers proto-check apiserver helm unit  ## lint, types, layers, generated code, all tests
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -50,6 +50,9 @@ proto-check: $(STAMP)  ## prove that peerd/api is what api/*.proto gives
 
 apiserver: $(STAMP)  ## kube-apiserver and etcd for tests, with Go, once; kept in .cache/apiserver
 	@$(BIN)/python tests/support/apiserver/build.py
+
+helm: $(STAMP)  ## helm for the charts' tests, with Go, once; kept in .cache/helm
+	@$(BIN)/python -m tests.support.helm.build
 
 bench: $(STAMP)  ## `make bench` lists the benchmarks, `make bench NAME=x` runs one
 	@$(BIN)/python -m bench $(NAME)

@@ -44,7 +44,7 @@ def install(admin: Client, definitions: Iterable[dict[str, Any]]) -> None:
 
 
 def _established(definition: dict[str, Any] | None) -> bool:
-    conditions = (definition or {}).get("status", {}).get("conditions", ())
+    conditions = (definition or {}).get("status", {}).get("conditions") or ()
     return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
 
 
