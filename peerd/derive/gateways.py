@@ -124,8 +124,10 @@ class NetworkGateways:
         mesh: Mesh,
         gateways: Input[str, Gateway],
         views: Input[str, PeerView],
+        beside: bool = False,
     ) -> None:
         self._mesh = mesh
+        self._beside = beside
         self.remote = engine.derive("remote gateways", gateways, self._remote)
         self.table = engine.derive_many("network gateways", self.remote, self._gateways, joined=(views,))
         self._views = views
@@ -144,7 +146,9 @@ class NetworkGateways:
         self, ctx: Context, _key: str, gateway: Gateway
     ) -> dict[tuple[str, str, int], NetworkGateway]:
         meta = gateway.metadata
-        found = network_gateways(gateway, ctx.same(self._views), self._mesh.of(ctx))
+        # Istiod knows what the Gateway says, and nothing of what its peer says.
+        view = None if self._beside else ctx.same(self._views)
+        found = network_gateways(gateway, view, self._mesh.of(ctx))
         # The position keeps the order of the addresses: the first one is used (golden README, quirks).
         return {(meta.namespace, meta.name, position): entry for position, entry in enumerate(found)}
 

@@ -71,7 +71,9 @@ class GlobalEndpoints:
         names: GlobalServices,
         gateways: NetworkGateways,
         workloads: tuple[Collection[str, Workload], ...],
+        beside: bool = False,
     ) -> None:
+        self._beside = beside
         self._mesh = mesh
         self._names = names
         self._gateways = gateways
@@ -178,6 +180,8 @@ class GlobalEndpoints:
     def _ways(self, ctx: Context, peer: str, network: str) -> tuple[NetworkGateway, ...]:
         """The entries into a peer's network: its own Gateway's, else any (a network may span clusters)."""
         ways = ctx.find(self._gateways.by_network, network)
+        if self._beside:
+            return ways[:1]  # istiod enters a network through one gateway
         return tuple(way for way in ways if str(way.gateway) == peer) or ways
 
     def _services(self, ctx: Context, found: Import) -> tuple[ServicePorts, ...]:

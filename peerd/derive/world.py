@@ -166,6 +166,7 @@ class World:
         self.engine = engine = Engine()
         self.inputs = inputs = _Inputs(engine)
         cluster, domain, revision = settings.cluster_id, settings.domain, settings.revision
+        beside = settings.generate is Generate.BESIDE
         self._shapes: dict[PodShape, PodShape] = {}
         self._mesh_maps: dict[str, ParsedMesh] = {}
         self._told: dict[tuple[str, Any], Exception] = {}
@@ -198,7 +199,7 @@ class World:
             authentications=inputs.authentications,
         )
         self.gateways = gateways = NetworkGateways(
-            engine, mesh=mesh, gateways=inputs.gateways, views=inputs.views
+            engine, mesh=mesh, gateways=inputs.gateways, views=inputs.views, beside=beside
         )
         peers = Peers(engine, settings=settings, mesh=mesh, gateways=gateways, views=inputs.views)
         segments = Segments(
@@ -275,7 +276,12 @@ class World:
             slices.wire,
         )
         remote = GlobalEndpoints(
-            engine, mesh=mesh, names=names, gateways=gateways, workloads=self.local_workloads
+            engine,
+            mesh=mesh,
+            names=names,
+            gateways=gateways,
+            workloads=self.local_workloads,
+            beside=beside,
         )
         own = GatewayConfig(
             engine,
@@ -293,7 +299,7 @@ class World:
             remote.wire,
         ]
         # Beside istiod it is istiod that allocates (decision D28).
-        allocating = () if settings.generate is Generate.BESIDE else (names.wanted, entries.wanted)
+        allocating = () if beside else (names.wanted, entries.wanted)
         wanted = engine.union("wanted hosts", *allocating)
         diagnostics: list[Collection[str, Diagnostic]] = [
             mesh.diagnostics,

@@ -29,6 +29,7 @@ class Cluster:
         self.wanted: dict[str, str] = {}
         self.allocations: dict[str, Allocation] = {}
         self.policies: dict[str, Any] = {}
+        self.generated: dict[str, Any] = {}
         self.info: PeerInfo | None = None
         self.network = ""
         self.changed: set[str] = set()
@@ -60,6 +61,7 @@ class Cluster:
             (commit.exports, self.exports),
             (commit.diagnostics, self.diagnostics),
             (commit.wanted_hosts, self.wanted),
+            (commit.generated, self.generated),
         ):
             assert len({name for name, _ in told}) == len(told)
             for name, record in told:

@@ -34,7 +34,7 @@ import yaml
 from peerd.model.address import Locality
 from peerd.model.changes import Change, ImportChange, ObjectChange, PeerChange
 from peerd.model.federation import FederatedService, Freshness, PeerInfo, PeerView
-from peerd.model.kube.meta import ObjectKey
+from peerd.model.kube.meta import KubeObject, ObjectKey
 from tests.support.clusters import Cluster, gone, put
 from tests.support.paths import answers, words
 from tests.support.views import view
@@ -81,9 +81,13 @@ class Link:
 
 
 class Scenario:
-    """Clusters that play one file. `steps` runs it; each yields its name, wrong answers and changed views."""
+    """Clusters that play one file. `steps` runs it; each yields its name, wrong answers and changed views.
 
-    def __init__(self, path: Path) -> None:
+    *settings* are all clusters' (peerd/model/mesh.py).
+    """
+
+    def __init__(self, path: Path, **settings: Any) -> None:
+        self._common = settings
         self.told: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))
         self.clusters: dict[str, Cluster] = {}
         self.links: dict[str, Link] = {}
@@ -105,6 +109,14 @@ class Scenario:
             before = views
             yield step["step"], self._wrong(step.get("ask") or {}), changed
 
+    def objects(self, name: str) -> list[KubeObject]:
+        """The objects that a cluster has now."""
+        return [
+            change.object
+            for change in self._objects[name].values()
+            if isinstance(change, ObjectChange) and change.object is not None
+        ]
+
     def afresh(self) -> dict[str, Cluster]:
         """The same clusters from what there is now, told in the opposite order."""
         fresh = {
@@ -121,7 +133,7 @@ class Scenario:
     def _start(self, name: str, tree: Any) -> None:
         given = dict(tree) if isinstance(tree, dict) else {"objects": tree or []}
         network, segment = given.get("network", name), given.get("segment")
-        self._settings[name] = {
+        self._settings[name] = dict(self._common) | {
             key: given[key.replace("_", "-")]
             for key in ("trust_domain", "domain")
             if key.replace("_", "-") in given
