@@ -52,7 +52,7 @@ apiserver: $(STAMP)  ## kube-apiserver and etcd for tests, with Go, once; kept i
 	@$(BIN)/python tests/support/apiserver/build.py
 
 helm: $(STAMP)  ## helm for the charts' tests, with Go, once; kept in .cache/helm
-	@$(BIN)/python -m tests.support.helm.build
+	@$(BIN)/python tests/support/helm/build.py
 
 bench: $(STAMP)  ## `make bench` lists the benchmarks, `make bench NAME=x` runs one
 	@$(BIN)/python -m bench $(NAME)
