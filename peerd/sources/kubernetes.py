@@ -23,6 +23,7 @@ from peerd.sources.feed import Feed
 from peerd.sources.kube_objects import KindObjects
 
 _BUILT_IN_GROUPS = frozenset({"", "discovery.k8s.io"})
+_WHERE = "API server"
 
 
 class KubernetesSource:
@@ -46,10 +47,10 @@ class KubernetesSource:
 
     async def run(self, sink: Sink) -> None:
         """`Source.run`."""
-        feed = Feed(sink)
+        feed, troubles = Feed(sink), _Troubles(sink)
         async with asyncio.TaskGroup() as tasks:
             for kinds in ([kind for kind in KINDS if kind is not POD], [POD]):
-                followers = [each for kind in kinds for each in self._followers(kind, feed, sink)]
+                followers = [each for kind in kinds for each in self._followers(kind, feed, sink, troubles)]
                 for follower in followers:
                     tasks.create_task(self._reflector(follower).run())
                 for follower in followers:
@@ -57,9 +58,9 @@ class KubernetesSource:
             feed.flush()
             sink.synced()
 
-    def _followers(self, kind: Kind, feed: Feed, sink: Sink) -> "list[_Follower]":
+    def _followers(self, kind: Kind, feed: Feed, sink: Sink, troubles: "_Troubles") -> "list[_Follower]":
         objects = KindObjects(kind, feed, sink)
-        return [_Follower(kind, target, objects, sink) for target in self._targets(kind)]
+        return [_Follower(target, objects, troubles) for target in self._targets(kind)]
 
     def _reflector(self, follower: "_Follower") -> Reflector:
         return Reflector(self._transport, follower.target, follower, self._continuity, self._random)
@@ -78,12 +79,11 @@ class KubernetesSource:
 class _Follower:
     """`peerd.kubeapi.reflector.Handler`: one target's objects and troubles."""
 
-    def __init__(self, kind: Kind, target: Target, objects: KindObjects, sink: Sink) -> None:
+    def __init__(self, target: Target, objects: KindObjects, troubles: "_Troubles") -> None:
         self.target = target
         self.complete = asyncio.Event()
-        self._kind = kind
         self._objects = objects
-        self._sink = sink
+        self._troubles = troubles
 
     def put(self, head: Head, raw: bytes | msgspec.Raw, *, event: bool) -> None:
         self._objects.put(head, raw, event=event)
@@ -95,15 +95,29 @@ class _Follower:
         self.complete.set()
 
     def trouble(self, problem: str) -> None:
-        where = f"API server, {self.target.name} {self.target.field_selector}".strip()
-        if not problem:
-            self._sink.report(where, ())
-            return
-        diagnostic = Diagnostic(
-            f"{self._kind.name}/(all)",
-            "(list and watch)",
-            f"cannot be followed: {problem}; what is known of them stays",
-            f"let peerd's account list and watch {self.target.name}, and see that the API server is well",
-            where=where,
-        )
-        self._sink.report(where, (diagnostic,))
+        self._troubles.put(self.target, problem)
+
+
+class _Troubles:
+    """What keeps targets from being followed: a server that is away is one problem, not one for each."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._present: dict[Target, str] = {}
+
+    def put(self, target: Target, problem: str) -> None:
+        """What is wrong with *target* now; empty where nothing is."""
+        if problem:
+            self._present[target] = problem
+        else:
+            self._present.pop(target, None)
+        self._sink.report(_WHERE, tuple(_diagnostic(each) for each in sorted(set(self._present.values()))))
+
+
+def _diagnostic(problem: str) -> Diagnostic:
+    return Diagnostic(
+        "(API server)",
+        "(list and watch)",
+        f"{problem}; what is known stays",
+        "let peerd's account list and watch what its ClusterRole names, and see that the API server is well",
+    )
