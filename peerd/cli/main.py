@@ -9,6 +9,11 @@ from peerd import __version__
 _COMMANDS = {
     "serve": ("peerd.cli.serve", "serve", "Run the control plane of one cluster."),
     "demo": ("peerd.cli.demo.command", "demo", "Run two whole clusters on this machine and watch them peer."),
+    "gateway": (
+        "peerd.cli.gateway",
+        "gateway",
+        "Give an east-west gateway's Envoy its identity, and drain it.",
+    ),
     "certs": ("peerd.cli.certs", "certs", "Make, show, check and rotate the CAs of clusters, offline."),
 }
 

@@ -8,6 +8,10 @@ from peerd.model.record import Record
 ANY_IPV4 = "0.0.0.0"  # noqa: S104 (a Pod's own network namespace)
 ANY_IPV6 = "::"
 
+GATEWAY_NAME = "GATEWAY_NAME"
+BIND_ADDRESS = "BIND_ADDRESS"
+"""A replica's node metadata, beside NAMESPACE: its Gateway's name, and the address that it binds."""
+
 
 class ListenerKind(StrEnum):
     """`hbone` terminates the outer tunnel of other clusters' workloads; `peers` passes TLS to peerd."""

@@ -3,16 +3,12 @@
 from collections.abc import Mapping
 
 from peerd.model.caller import Caller
-from peerd.model.gateway_config import OwnGateway, gateway_group
+from peerd.model.gateway_config import BIND_ADDRESS, GATEWAY_NAME, OwnGateway, gateway_group
 from peerd.model.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from peerd.protocol.envelope import Node
 from peerd.protocol.rules import TypeRules
 from peerd.serve.node import check_node
 from peerd.transport.base import StatusCode, StreamClosed
-
-GATEWAY_NAME = "GATEWAY_NAME"
-BIND_ADDRESS = "BIND_ADDRESS"
-"""Node metadata, beside NAMESPACE: the Gateway it is a replica of, and the address that it binds."""
 
 
 def gateway_of(node: Node) -> str:

@@ -1,0 +1,46 @@
+"""What one replica of a gateway is told: one frozen record, from flags (peerd/cli/gateway.py)."""
+
+from peerd.model.address import Locality
+from peerd.model.gateway_config import ANY_IPV4
+from peerd.model.identity import SpiffeId
+from peerd.model.record import Record
+
+
+class GatewaySettings(Record, frozen=True):
+    """Settings of one `peerd gateway`. Addresses are `host:port`.
+
+    `namespace` and `name` are the Gateway's, `pod` and `ip` the replica's own. `xds` is peerd's gateway port,
+    `peers` its peer port, where 15012 leads; `ca` answers CreateCertificate. `roots_file` verifies `ca` and
+    is trusted for `trust_domain`; `other_roots` are files by trust domain. `control_plane` is who answers at
+    `xds`. `bind` is the address that the gateway's ports are bound to. `directory` is Envoy's own.
+    """
+
+    namespace: str
+    name: str
+    directory: str
+    xds: str
+    ca: str
+    peers: str
+    roots_file: str
+    token_file: str
+    control_plane: SpiffeId
+    service_account: str = ""
+    trust_domain: str = "cluster.local"
+    cluster_id: str = "Kubernetes"
+    pod: str = "gateway"
+    ip: str = "127.0.0.1"
+    bind: str = ANY_IPV4
+    health: str = "0.0.0.0:15021"
+    stats: str = "0.0.0.0:15020"
+    locality: Locality = Locality()
+    ca_server_name: str = ""
+    other_roots: tuple[tuple[str, str], ...] = ()
+    validity_seconds: int = 86_400
+    drain_seconds: float = 30.0
+    concurrency: int = 0
+    envoy: str = ""
+
+    @property
+    def identity(self) -> SpiffeId:
+        """Who the gateway proves to be."""
+        return SpiffeId(self.trust_domain, self.namespace, self.service_account or self.name)
