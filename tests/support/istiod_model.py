@@ -2,8 +2,8 @@
 
 Written from wire-contract §4 and measured.md §4 alone; tests/unit/support/test_istiod_model.py holds it
 against recordings of a real istiod. It covers what global services need: Services, ServiceEntries, Pods,
-WorkloadEntries, waypoints of services, and gateways of other networks. Policies, slices and inline endpoints
-are not in it.
+WorkloadEntries, inline endpoints, waypoints of services, and gateways of other networks. Policies, slices and
+DNS endpoints are not in it.
 """
 
 from collections import defaultdict
@@ -69,13 +69,17 @@ def istiod(
     *,
     cluster: str = "Kubernetes",
     system: str = "istio-system",
+    domain: str = "cluster.local",
 ) -> dict[str, WireService | Workload]:
     """What istiod tells a ztunnel of *cluster*, by resource name."""
-    return _Reading(tuple(objects), flags or Flags(), cluster, system).told()
+    return _Reading(tuple(objects), flags or Flags(), cluster, system, domain).told()
 
 
 class _Reading:
-    def __init__(self, objects: tuple[KubeObject, ...], flags: Flags, cluster: str, system: str) -> None:
+    def __init__(
+        self, objects: tuple[KubeObject, ...], flags: Flags, cluster: str, system: str, domain: str
+    ) -> None:
+        self._domain = domain
         self._objects = objects
         self._flags = flags
         self._cluster = cluster
@@ -91,7 +95,7 @@ class _Reading:
         found: dict[str, WireService | Workload] = {
             each.service.resource_name: each.service for each in self._definitions
         }
-        for workload in (*self._pods(), *self._entries(), *self._gateway_workloads()):
+        for workload in (*self._pods(), *self._entries(), *self._inline(), *self._gateway_workloads()):
             found[workload.uid] = workload
         return found
 
@@ -142,7 +146,7 @@ class _Reading:
             service=WireService(
                 name=meta.name,
                 namespace=meta.namespace,
-                hostname=f"{meta.name}.{meta.namespace}.svc.cluster.local",
+                hostname=f"{meta.name}.{meta.namespace}.svc.{self._domain}",
                 addresses=self._addresses(addresses),
                 ports=tuple(
                     Port(port.port, target if isinstance(target, int) else 0) for port, target in ports
@@ -372,6 +376,33 @@ class _Reading:
                 locality=Locality(region, zone, subzone) if spec.locality else None,
                 capacity=spec.weight or None,
             )
+
+    def _inline(self) -> Iterable[Workload]:
+        """Inline endpoints with an address, of entries that some host of is served."""
+        for entry in self._all(ServiceEntry):
+            meta = entry.metadata
+            of_entry = [
+                each
+                for each in self._definitions
+                if not each.from_service
+                and (each.service.namespace, each.object_name) == (meta.namespace, meta.name)
+            ]
+            for spec in entry.spec.endpoints if of_entry else ():
+                address, network = parse_ip(spec.address), spec.network or self._network
+                uid = f"{self._cluster}/networking.istio.io/ServiceEntry/{meta.namespace}/{meta.name}"
+                yield Workload(
+                    uid=f"{uid}/{spec.address}",
+                    name=meta.name,
+                    namespace=meta.namespace,
+                    addresses=() if address is None else (address,),
+                    hostname=spec.address if address is None else "",
+                    network=network,
+                    service_account=spec.service_account,
+                    cluster_id=self._cluster,
+                    network_gateway=self._way(network),
+                    services=tuple(_entry_ports(each, spec.ports) for each in of_entry),
+                    capacity=spec.weight or None,
+                )
 
 
 def _pod_ports(found: _Definition, container_ports: Mapping[str, int]) -> ServicePorts:

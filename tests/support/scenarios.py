@@ -88,21 +88,21 @@ class Scenario:
 
     def __init__(self, path: Path, **settings: Any) -> None:
         self._common = settings
-        self.told: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))
+        self.script: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))
         self.clusters: dict[str, Cluster] = {}
         self.links: dict[str, Link] = {}
         self._settings: dict[str, dict[str, Any]] = {}
         self._objects: dict[str, dict[tuple[str, ObjectKey], Change]] = {}
         self._pods: dict[tuple[str, str], int] = {}
         self._places: dict[str, int] = {}
-        for name, tree in self.told["clusters"].items():
+        for name, tree in self.script["clusters"].items():
             self._start(name, tree)
 
     def steps(self) -> Iterator[tuple[str, list[str], dict[str, Any]]]:
         """Play the file."""
-        start = {"step": "start", "link": self.told.get("links", []), "ask": self.told.get("ask", {})}
+        start = {"step": "start", "link": self.script.get("links", []), "ask": self.script.get("ask", {})}
         before: dict[str, Any] = {}
-        for step in (start, *self.told.get("then", [])):
+        for step in (start, *self.script.get("then", [])):
             self._play(step)
             views = {name: view(cluster) for name, cluster in self.clusters.items()}
             changed = {name: found for name, found in views.items() if before.get(name) != found}
@@ -166,6 +166,7 @@ class Scenario:
             self.clusters[link.home].apply(link.changes(self.clusters[link.to]))
 
     def _apply(self, name: str, changes: list[Any]) -> None:
+        changes = [*self._new_namespaces(name, changes), *changes]
         for change in changes:
             if isinstance(change, ObjectChange):
                 if change.object is None:
@@ -174,28 +175,39 @@ class Scenario:
                     self._objects[name][change.kind, change.key] = change
         self.clusters[name].apply(changes)
 
+    def _new_namespaces(self, name: str, changes: list[Any]) -> list[Any]:
+        """Namespaces that an API server would have demanded first."""
+        put_here = [each for each in changes if isinstance(each, ObjectChange) and each.object is not None]
+        there = {key.name for kind, key in self._objects[name] if kind == "Namespace"}
+        there |= {each.key.name for each in put_here if each.kind == "Namespace"}
+        wanted = {each.key.namespace for each in put_here if each.key.namespace}
+        return [put("Namespace", {"metadata": {"name": each}}) for each in sorted(wanted - there)]
+
     def _wrong(self, ask: Mapping[str, str]) -> list[str]:
-        """The questions whose answer is another one."""
+        return self.wrong(ask, self.clusters)
+
+    def wrong(self, ask: Mapping[str, str], clusters: Mapping[str, Cluster]) -> list[str]:
+        """The questions whose answer is another one, where *clusters* are as ztunnels see them."""
         found = []
         for question, expected in ask.items():
-            answer = self._answer(question)
+            answer = self._answer(question, clusters)
             if answer != expected:
                 found.append(f"{question}: {answer}, not {expected}")
         return found
 
-    def _answer(self, question: str) -> str:
+    def _answer(self, question: str, clusters: Mapping[str, Cluster]) -> str:
         parsed = _QUESTION.fullmatch(question)
         if parsed is None:
             raise ValueError(f"{question!r} is no question; write `east calls a.b.mesh.internal:80`")
         name = parsed["cluster"]
         client = Client(
-            self.clusters[name].network,
+            clusters[name].network,
             parsed["ns"] or "client",
             name,
             parsed["node"] or "",
             Locality(parsed["region"] or "", parsed["zone"] or ""),
         )
-        return words(answers(self.clusters, client, parsed["host"], int(parsed["port"] or 80)))
+        return words(answers(clusters, client, parsed["host"], int(parsed["port"] or 80)))
 
     # -- shorthands --------------------------------------------------------------------------------------
 
