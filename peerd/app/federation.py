@@ -164,9 +164,9 @@ class Federation:
         """Whether what a configured peer has to say since the start is not served yet, nor expired."""
         return bool(self._awaited)
 
-    def forgotten(self) -> bool:
-        """Whether one of those also left nothing in the state directory."""
-        return not self._awaited <= self._restored
+    def forgotten(self) -> frozenset[ObjectKey]:
+        """Those of them that left nothing in the state directory either."""
+        return self._awaited - self._restored
 
     async def settle(self, served: Callable[[], Awaitable[None]]) -> None:
         """Look who has synced or expired; `unsynced` says so only once *served* has waited for its word.

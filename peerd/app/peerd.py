@@ -88,8 +88,9 @@ class Peerd:
         self.registry = ConnectionRegistry()
         self.gateways = Gateways(lambda: self.trust_domain, active=bool(config.gateway_addr))
         self.store = ResourceStore((AUTHORIZATION, ADDRESS, *self.gateways.types), self.instance)
+        self._world = World(_settings(config))
         self.pipeline = Pipeline(
-            World(_settings(config)), self.store, parts.clock, self._committed, self.gateways.resources
+            self._world, self.store, parts.clock, self._committed, self.gateways.resources
         )
         self.federation = Federation(
             config,
@@ -104,9 +105,10 @@ class Peerd:
         self._authorisation = Authorisation(config.trusted_ztunnel_accounts, config.system_namespace)
         self._authenticate = authenticator(config, parts.clock, lambda: self.trust_domain)
         self._views = Views(self.snapshot, self.store, lambda: self._not_ready)
+        withheld = self._withholding()
         self.ads = AdsService(
             self.store,
-            ztunnel_rules(self._withholding()) | (gateway_rules() if config.gateway_addr else {}),
+            ztunnel_rules(withheld, withheld.definition) | (gateway_rules() if config.gateway_addr else {}),
             authenticate=self._authenticate,
             allowed=self._authorisation.allowed,
             refusal=self._authorisation.refusal,
@@ -287,6 +289,7 @@ class Peerd:
             unsynced=self.federation.unsynced,
             forgotten=self.federation.forgotten,
             present=lambda name: addresses.get(name) is not None,
+            world=self._world,
         )
 
     # -- what is shown -----------------------------------------------------------------------------------

@@ -2,24 +2,27 @@
 
 from collections.abc import Callable, Collection
 
+from peerd.derive.world import World
+from peerd.model.kube.meta import ObjectKey
 from peerd.model.types import ADDRESS
 
 
 class Withholding:
-    """The `withheld` rule of ztunnel's types.
+    """The `withheld` rule of ztunnel's types, and `definition` beside it.
 
     While a configured peer has neither synced nor expired, a name that it could own is not removed: a
     service of a global domain, a workload that is not ours. Where nothing was restored of such a peer, names
-    that it could have taken over are kept too, and global services are not sent again in fewer words than
-    the client holds.
+    that it could have taken over are kept too, and services that it could contribute to are not sent again
+    in fewer words than the client holds, until their definition here changes.
 
     Args:
         cluster: our own cluster id; workloads under it are ours alone.
         domain: our cluster domain; services below `svc.<domain>` come from a peer only by takeover.
         global_domains: the domains of global services, ours and the peers'.
         unsynced: whether there is such a peer.
-        forgotten: whether there is one of which nothing was restored.
+        forgotten: the Gateways of those of which nothing was restored.
         present: whether the store holds a name.
+        world: derivation: what our own objects say.
     """
 
     def __init__(
@@ -29,8 +32,9 @@ class Withholding:
         *,
         global_domains: Callable[[], Collection[str]],
         unsynced: Callable[[], bool],
-        forgotten: Callable[[], bool],
+        forgotten: Callable[[], Collection[ObjectKey]],
         present: Callable[[str], bool],
+        world: World,
     ) -> None:
         self._own = f"{cluster}/"
         self._local = f".svc.{domain}"
@@ -38,6 +42,7 @@ class Withholding:
         self._unsynced = unsynced
         self._forgotten = forgotten
         self._present = present
+        self._world = world
 
     def __call__(self, type_url: str, name: str) -> bool:
         """Whether a client that holds *name*, in another version than ours, is told nothing of it now."""
@@ -46,5 +51,28 @@ class Withholding:
         if name.count("/") != 1:  # a workload: `<namespace>/<hostname>` is a service, whatever our id is
             return not name.startswith(self._own) and not self._present(name)
         if name.endswith(tuple(f".{each}" for each in self._global_domains())):
-            return self._forgotten() if self._present(name) else True
-        return name.endswith(self._local) and not self._present(name) and self._forgotten()
+            return bool(self._forgotten()) if self._present(name) else True
+        if not name.endswith(self._local) or not self._forgotten():
+            return False
+        return not self._present(name) or self._shared(name)
+
+    def definition(self, _type_url: str, name: str) -> object:
+        """What our own objects say of a service, whatever peers do; equal as long as they say the same."""
+        return self._world.global_services.scoped.values.get(_key(name))
+
+    def _shared(self, name: str) -> bool:
+        """Whether a peer of which nothing is known may stand behind a local name too (decision D23)."""
+        if name not in self._world.hostnames.table.values:
+            return True  # no object of ours has that name: it is there because it was taken over
+        scoped = self._world.global_services.scoped.values.get(_key(name))
+        if scoped is not None and (scoped.reach.takeover or scoped.reach.opted_out):
+            return scoped.reach.takeover
+        gateways = self._world.gateways.remote.values
+        found = (gateways.get(str(key)) for key in self._forgotten())
+        return any(each is not None and each.metadata.annotations.peer_takeover == "true" for each in found)
+
+
+def _key(name: str) -> str:
+    """`<namespace>/<name>` of the Service behind `<namespace>/<hostname>`."""
+    namespace, _, host = name.partition("/")
+    return f"{namespace}/{host.partition('.')[0]}"

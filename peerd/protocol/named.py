@@ -8,6 +8,7 @@ from peerd.protocol.envelope import Node
 from peerd.protocol.errors import LimitExceededError
 from peerd.protocol.interest import Follower, Interest
 from peerd.protocol.subscription import Subscription
+from peerd.protocol.withheld import still_withheld
 
 
 class Names:
@@ -98,13 +99,15 @@ class Names:
         """Add what changed behind *dirty* tokens."""
         source, held = subscription.source, subscription.held
         for token in dirty:
-            if token in held and source.get(token) is None:
+            if token in held and source.get(token) is None and not still_withheld(subscription, (token,)):
                 del held[token]
                 removals[token] = None
                 self.unfollow(subscription, token)
             for name in (*source.resolve(token), *source.members(token)):
                 resource = source.get(name)
-                if resource is not None and held.get(name) != resource.version:
+                if resource is None or held.get(name) == resource.version:
+                    continue
+                if not still_withheld(subscription, (name,)):
                     puts[name] = None
 
     def _with_members(self, subscription: Subscription, puts: dict[str, None]) -> None:

@@ -38,7 +38,9 @@ class TypeRules(Record, frozen=True):
     decision D8). `own_groups`: groups that a client without the wildcard follows by itself (decision D12);
     `own_only`: it gets these and nothing else, whatever it asks for (decision D37).
     `member_groups`: groups that a client which holds a name follows with it. `withheld` says which names a
-    resuming client is told nothing about for now (decision D13). `resume` is the digest hook of peers.
+    resuming client is told nothing about for now, `definition` what such a name is by this cluster's own
+    word: once that changes it is told (decision D13); without it, any new content counts. `resume` is the
+    digest hook of peers.
     """
 
     waits_for_ack: bool = True
@@ -49,4 +51,5 @@ class TypeRules(Record, frozen=True):
     own_only: bool = False
     member_groups: Callable[[str], tuple[str, ...]] | None = None
     withheld: Callable[[str, str], bool] | None = None
+    definition: Callable[[str, str], object] | None = None
     resume: Resume | None = None

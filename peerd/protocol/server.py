@@ -19,6 +19,7 @@ from peerd.protocol.named import Names
 from peerd.protocol.rules import Offer, TypeRules
 from peerd.protocol.source import Source
 from peerd.protocol.subscription import Event, State, Subscription, TypeStatus
+from peerd.protocol.withheld import release, withhold
 
 WILDCARD = "*"
 _SERVED = (State.DUE, State.LIVE)
@@ -219,20 +220,14 @@ class DeltaServer:
         """What was withheld (decision D13) may be so no longer; returns whether something is owed now."""
         owed, self._rest_at = False, -1
         for subscription in self._ordered:
-            withheld = subscription.rules.withheld
-            if not subscription.withheld or withheld is None:
-                continue
-            for name, version in list(subscription.withheld.items()):
-                resource = subscription.source.get(name)
-                if (resource.version if resource else "") != version:
-                    del subscription.withheld[name]  # it changed since, and went out with the changes
-                elif not withheld(subscription.type_url, name):
-                    del subscription.withheld[name]
-                    if resource:
-                        subscription.puts += (name,)
-                    else:
-                        subscription.removals += (name,)
-                    owed = True
+            for name in release(subscription):
+                if not subscription.wildcard:
+                    subscription.dirty.add(name)
+                elif subscription.source.get(name) is not None:
+                    subscription.puts += (name,)
+                else:
+                    subscription.removals += (name,)
+                owed = True
         return owed
 
     def close(self) -> None:
@@ -341,22 +336,23 @@ class DeltaServer:
 
     def _compare_named(self, subscription: Subscription, versions: tuple[bytes, ...]) -> Iterator[None]:
         """A client without the wildcard: what it holds is what it follows."""
-        source, withheld = subscription.source, subscription.rules.withheld
+        source = subscription.source
         removals = []
         for index, entry in enumerate(versions):
             if index % wildcard.SLICE == 0:
                 yield
             name, version = read_map_entry(entry)
             present = source.get(name)
-            if present is not None:
-                self._by_name.hold(subscription, name, version)
-                subscription.dirty.add(name)
-                if version == present.version:
-                    subscription.keys.pop(name, None)  # it asks again for what it holds: no answer is owed
-            elif withheld is not None and withheld(subscription.type_url, name):
-                subscription.withheld[name] = ""
-            else:
+            equal = present is not None and version == present.version
+            kept = not equal and bool(withhold(subscription, (name,)))
+            if present is None and not kept:
                 removals.append(name)
+                continue
+            self._by_name.hold(subscription, name, version)
+            if equal or kept:
+                subscription.keys.pop(name, None)  # it asks again for what it holds: no answer is owed
+            if not kept:
+                subscription.dirty.add(name)
         subscription.removals = tuple(removals)
         subscription.compared = source.revision
 

@@ -6,13 +6,14 @@ from peerd.limits import CHANGE_LOG_NAMES, hit
 from peerd.model.frame import Frame
 from peerd.protocol.errors import BehindError
 from peerd.protocol.subscription import Subscription
+from peerd.protocol.withheld import still_withheld, withhold
 
 SLICE = 2_000  # map entries between two chances for others
 
 
 def compare(subscription: Subscription, versions: tuple[bytes, ...]) -> Iterator[None]:
     """Find what a client that holds *versions* lacks, in slices. Raises ValueError for malformed entries."""
-    source, url = subscription.source, subscription.type_url
+    source = subscription.source
     # What is published meanwhile is in the change log from here on.
     subscription.compared = source.revision
     held: set[bytes] = set()
@@ -24,12 +25,8 @@ def compare(subscription: Subscription, versions: tuple[bytes, ...]) -> Iterator
         yield
     difference = source.difference(held, unknown)
     puts, removals = difference.puts, difference.removals
-    withheld = subscription.rules.withheld
-    if withheld is not None and (removals or difference.differing):
-        kept = {name for name in (*removals, *difference.differing) if withheld(url, name)}
-        for name in kept:
-            resource = source.get(name)
-            subscription.withheld[name] = resource.version if resource else ""
+    kept = withhold(subscription, (*removals, *difference.differing))
+    if kept:
         puts = tuple(name for name in puts if name not in kept)
         removals = tuple(name for name in removals if name not in kept)
     subscription.puts, subscription.removals = puts, removals
@@ -46,12 +43,17 @@ def first(subscription: Subscription) -> tuple[Frame, ...]:
     # What the comparison found, and what changed since it was made.
     check_horizon(subscription, since)
     net = source.net(since)
+    kept = still_withheld(subscription, (*net.puts, *net.removals))
     removals = tuple(
         name
         for name in dict.fromkeys((*subscription.removals, *net.removals))
-        if source.get(name) is None and name not in subscription.lacking
+        if source.get(name) is None and name not in subscription.lacking and name not in kept
     )
-    puts = tuple(name for name in dict.fromkeys((*subscription.puts, *net.puts)) if source.get(name))
+    puts = tuple(
+        name
+        for name in dict.fromkeys((*subscription.puts, *net.puts))
+        if source.get(name) and name not in kept
+    )
     subscription.puts, subscription.removals, subscription.lacking = (), (), frozenset()
     if subscription.rules.removals_after:
         subscription.late, removals = removals, ()
@@ -78,7 +80,16 @@ def changes(subscription: Subscription) -> tuple[Frame, ...]:
     if subscription.cursor == source.revision:
         return ()
     check_horizon(subscription, subscription.cursor)
-    frames = source.changes(subscription.cursor, removals=not subscription.rules.removals_after)
+    removals = not subscription.rules.removals_after
+    if subscription.withheld:
+        net = source.net(subscription.cursor)
+        kept = still_withheld(subscription, (*net.puts, *net.removals))
+        if kept:
+            subscription.cursor = source.revision
+            puts = tuple(name for name in net.puts if name not in kept)
+            gone = tuple(name for name in net.removals if name not in kept) if removals else ()
+            return source.answer(subscription.span("k"), puts, gone) if puts or gone else ()
+    frames = source.changes(subscription.cursor, removals=removals)
     subscription.cursor = source.revision
     return frames
 
@@ -92,9 +103,12 @@ def late_removals(subscription: Subscription, until: int) -> tuple[Frame, ...]:
     since, subscription.removed = subscription.removed, until
     late = tuple(name for name in subscription.late if source.get(name) is None)
     subscription.late = ()
-    if not late:
+    if not late and not subscription.withheld:
         return source.removals(since, until)
-    return source.answer(subscription.span("x"), (), (*late, *source.gone(since, until)))
+    gone = source.gone(since, until)
+    kept = still_withheld(subscription, gone)
+    removals = (*late, *(name for name in gone if name not in kept))
+    return source.answer(subscription.span("x"), (), removals) if removals else ()
 
 
 def check_horizon(subscription: Subscription, cursor: int) -> None:

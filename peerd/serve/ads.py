@@ -40,10 +40,14 @@ def _own_pods(node: Node) -> tuple[str, ...]:
     return (f"node/{name}",) if name else ()
 
 
-def ztunnel_rules(withheld: Callable[[str, str], bool] | None = None) -> dict[str, TypeRules]:
+def ztunnel_rules(
+    withheld: Callable[[str, str], bool] | None = None,
+    definition: Callable[[str, str], object] | None = None,
+) -> dict[str, TypeRules]:
     """How ztunnel's two types are served (decisions D8, D10, D12).
 
-    *withheld* says which names a resuming ztunnel is told nothing about for now (decision D13).
+    *withheld* says which names a resuming ztunnel is told nothing about for now, *definition* what such a
+    name is by this cluster's own word (decision D13).
     """
     return {
         # A policy that a workload names and ztunnel does not know is skipped: it fails open.
@@ -53,6 +57,7 @@ def ztunnel_rules(withheld: Callable[[str, str], bool] | None = None) -> dict[st
             own_groups=_own_pods,
             member_groups=lambda name: (f"service/{name}",),
             withheld=withheld,
+            definition=definition,
         ),
     }
 

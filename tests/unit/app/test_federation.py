@@ -103,7 +103,7 @@ async def test_a_peer_that_synced_is_waited_for_until_its_word_is_served(east):
     seen = []
 
     async def served():
-        seen.append((east.federation.unsynced(), east.federation.forgotten()))
+        seen.append((east.federation.unsynced(), bool(east.federation.forgotten())))
 
     east.federation.committed(Commit(1, peers=((NAME, WEST),)))
     east.federation.follow_gateways()

@@ -3,7 +3,9 @@
 import pytest
 
 from peerd.app.withholding import Withholding
+from peerd.model.kube.meta import ObjectKey
 from peerd.model.types import ADDRESS, AUTHORIZATION
+from tests.support.clusters import Cluster, remote_gateway, service
 
 GLOBAL = "shop/reviews.shop.mesh.internal"
 SEGMENT = "shop/reviews.shop.blue.internal"
@@ -14,14 +16,20 @@ REMOTE = "west/peerd/shop/reviews/west-net"
 GATEWAY = "NetworkGateway/west-net/203.0.113.7/15008"
 
 
-def rule(*, unsynced=True, forgotten=False, present=(), cluster="east", domains=("mesh.internal",)):
+MISSING = ObjectKey("istio-system", "peer-west")
+
+
+def rule(
+    *objects, unsynced=True, forgotten=False, present=(), cluster="east", domains=("mesh.internal",)
+) -> Withholding:
     return Withholding(
         cluster,
         "cluster.local",
         global_domains=lambda: domains,
         unsynced=lambda: unsynced,
-        forgotten=lambda: forgotten,
+        forgotten=lambda: {MISSING} if forgotten else (),
         present=lambda name: name in present,
+        world=Cluster(cluster, objects).world,
     )
 
 
@@ -87,9 +95,42 @@ def test_a_local_name_is_removed_where_every_peer_was_restored():
     assert not rule(forgotten=False)(ADDRESS, LOCAL)
 
 
-def test_a_local_service_that_is_there_is_told():
-    """Changes of our own Services wait for nobody."""
-    assert not rule(forgotten=True, present=(LOCAL,))(ADDRESS, LOCAL)
+@pytest.mark.parametrize("labels", [{}, {"solo.io/service-scope": "global"}])
+def test_a_local_service_that_is_there_is_told(labels):
+    """Changes of our own Services wait for nobody, as long as peers have no part in their local names."""
+    assert not rule(service("reviews", labels), forgotten=True, present=(LOCAL,))(ADDRESS, LOCAL)
+
+
+TAKEN = {"istio.io/global": "true"}
+
+
+def test_a_taken_over_local_service_is_not_diminished_while_a_peer_is_forgotten():
+    """Peers' endpoints stand behind its local name too, and their identities in its Service."""
+    taken = service("reviews", TAKEN)
+    assert rule(taken, forgotten=True, present=(LOCAL,))(ADDRESS, LOCAL)
+    assert not rule(taken, forgotten=False, present=(LOCAL,))(ADDRESS, LOCAL)
+
+
+def test_a_local_name_without_a_service_here_is_not_diminished():
+    """One peer has spoken and made it; the missing one may stand behind it as well."""
+    assert rule(forgotten=True, present=(LOCAL,))(ADDRESS, LOCAL)
+
+
+@pytest.mark.parametrize("labels", [{}, {"solo.io/service-scope": "cluster"}])
+def test_a_gateway_that_allows_takeover_counts_unless_the_service_opts_out(labels):
+    notes = {"peering.peerd.io/allow-takeover": "true"}
+    gateway = remote_gateway("peer-west", "west-net", "192.0.2.1", annotations=notes)
+    found = rule(gateway, service("reviews", labels), forgotten=True, present=(LOCAL,))
+    assert found(ADDRESS, LOCAL) is (not labels)
+
+
+def test_a_definition_is_what_our_own_objects_say():
+    """Whatever peers add to the name."""
+    here, other = rule(service("reviews", TAKEN)), rule(service("reviews", TAKEN, ports=(80, 90)))
+    assert here.definition(ADDRESS, GLOBAL) == here.definition(ADDRESS, LOCAL)
+    assert here.definition(ADDRESS, GLOBAL) == rule(service("reviews", TAKEN)).definition(ADDRESS, GLOBAL)
+    assert here.definition(ADDRESS, GLOBAL) != other.definition(ADDRESS, GLOBAL)
+    assert rule().definition(ADDRESS, GLOBAL) is None
 
 
 def test_a_service_entrys_host_is_told():

@@ -263,6 +263,96 @@ def test_a_withheld_resource_whose_definition_changes_is_sent_at_once() -> None:
     assert driver.settle() == []
 
 
+class Missing:
+    """Names that peers have a part in, and what they are here."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = set(names)
+        self.here = "1"
+        self.rules = ztunnel_rules(lambda _type, name: name in self.names, lambda _type, _name: self.here)
+
+
+def resumed(missing: Missing, *there: str, **options) -> Driver:
+    """A client that held `s` and `w` in older versions, settled; *there* are what the store holds by now."""
+    driver = Driver(ztunnel_store(), rules=missing.rules, held={ADDRESS: {"s": "1", "w": "1"}}, **options)
+    driver.publish(*(put(name, b"2") for name in there))
+    driver.open()
+    driver.settle()
+    driver.log.clear()
+    return driver
+
+
+def test_what_is_withheld_stays_so_though_the_first_of_two_peers_changes_it() -> None:
+    """It still lacks the other's endpoints and identities (decision D13)."""
+    missing = Missing("s")
+    driver = resumed(missing, "s", "w")
+    driver.publish(put("s", b"3"), put("w", b"3"))
+    assert [names(each) for each in driver.settle()] == [["w"]]
+    driver.publish(put("s", b"4"))
+    assert driver.settle() == []
+    missing.names.clear()
+    assert driver.server.review()
+    assert [names(each) for each in driver.settle()] == [["s"]]
+
+
+def test_what_was_gone_and_comes_back_in_part_is_withheld_too_and_so_is_its_going() -> None:
+    missing = Missing("s")
+    driver = resumed(missing, "w")
+    driver.publish(put("s", b"2"))
+    assert driver.settle() == []
+    driver.publish(drop("s"))
+    assert driver.settle() == []
+    missing.here = ""  # our own definition went: no word on what peers have
+    driver.publish(put("w", b"3"), drop("x"))
+    assert [names(each) for each in driver.settle()] == [["w"]]
+    assert not driver.server.review()
+    missing.names.clear()
+    assert driver.server.review()
+    assert [each.removed for each in driver.settle()] == [("s",)]
+
+
+def test_a_withheld_service_is_sent_once_its_definition_here_changes() -> None:
+    """Whoever edits a Service wants that seen (decision D13)."""
+    missing = Missing("s")
+    driver = resumed(missing, "s", "w")
+    missing.here = "2"
+    driver.publish(put("s", b"3"))
+    assert names(driver.step()) == ["s"]
+    driver.publish(put("s", b"4"))
+    assert [names(each) for each in driver.settle()] == [["s"]], "from then on it is like any other"
+
+
+def test_what_changes_between_comparison_and_first_answer_is_withheld_too() -> None:
+    missing = Missing("s")
+    driver = Driver(ztunnel_store(), rules=missing.rules, held={ADDRESS: {"s": "1", "w": "1"}})
+    driver.publish(put("s", b"2"), put("w", b"2"))
+    driver.open()
+    driver.publish(put("s", b"3"), put("v", b"1"))
+    assert [sorted(names(each)) for each in driver.settle()] == [[], ["v", "w"]]
+
+
+def test_clients_on_demand_are_not_told_in_fewer_words_either() -> None:
+    """They resume with what they hold, and ask for it again by name (decisions D12, D13)."""
+    missing = Missing("s", "gone")
+    driver = Driver(
+        ztunnel_store(),
+        rules=missing.rules,
+        held={ADDRESS: {"s": "1", "gone": "1", "w": "1"}},
+        on_demand=("s", "gone", "w"),
+    )
+    driver.publish(put("s", b"2"), put("w", b"2"))
+    driver.open()
+    told = [each for each in driver.settle() if each.type_url == ADDRESS]
+    assert [(names(each), each.removed) for each in told] == [(["w"], ())]
+    driver.publish(put("s", b"3"), put("gone", b"2"))
+    assert driver.settle() == []
+    driver.publish(drop("gone"))
+    assert driver.settle() == []
+    missing.names.clear()
+    assert driver.server.review()
+    assert [(names(each), each.removed) for each in driver.settle()] == [(["s"], ("gone",))]
+
+
 def test_a_client_behind_the_horizon_is_told_to_come_back() -> None:
     driver = Driver(ztunnel_store(log_names=2))
     driver.open()
