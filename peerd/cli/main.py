@@ -14,6 +14,7 @@ _COMMANDS = {
         "gateway",
         "Give an east-west gateway's Envoy its identity, and drain it.",
     ),
+    "uninstall": ("peerd.cli.uninstall", "uninstall", "Take back what peerd wrote into a cluster."),
     "certs": ("peerd.cli.certs", "certs", "Make, show, check and rotate the CAs of clusters, offline."),
 }
 

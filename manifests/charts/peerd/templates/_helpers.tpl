@@ -56,3 +56,9 @@ limits:
   memory: {{ $size.limit }}
 {{- end }}
 {{- end }}
+
+{{/* Of what exists only while the release is deleted. */}}
+{{- define "peerd.hook" -}}
+helm.sh/hook: pre-delete
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end }}

@@ -1,0 +1,181 @@
+"""Taking back what peerd wrote into its cluster (decision D36).
+
+What is generated goes by its label; of objects that belong to others only our fields go, by applying nothing
+under our field manager; of the control plane itself the Deployment is scaled to nothing first, so that
+nobody writes it all again. With `purge` the CA's Secret and the namespaces' root ConfigMaps go too.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+from peerd.kubeapi.errors import ApiError
+from peerd.kubeapi.objects import NOT_FOUND, KubeObjects, Resource
+from peerd.model.generated import FIELD_MANAGER, GENERATED_LABEL, GENERATED_VALUE
+
+DEPLOYMENT = Resource("apps", "v1", "deployments", "Deployment")
+POD = Resource("", "v1", "pods", "Pod")
+SECRET = Resource("", "v1", "secrets", "Secret")
+CONFIG_MAP = Resource("", "v1", "configmaps", "ConfigMap")
+LEASE = Resource("coordination.k8s.io", "v1", "leases", "Lease")
+
+GENERATED = (
+    Resource("networking.istio.io", "v1", "serviceentries", "ServiceEntry"),
+    Resource("networking.istio.io", "v1", "workloadentries", "WorkloadEntry"),
+    Resource("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler"),
+    Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget"),
+    DEPLOYMENT,
+    Resource("", "v1", "services", "Service"),
+    Resource("", "v1", "serviceaccounts", "ServiceAccount"),
+)
+"""Kinds of which peerd generates objects."""
+
+ANNOTATED = (
+    Resource("gateway.networking.k8s.io", "v1", "gateways", "Gateway"),
+    Resource("gateway.networking.k8s.io", "v1", "gatewayclasses", "GatewayClass", namespaced=False),
+    Resource("", "v1", "services", "Service"),
+)
+"""Kinds of which peerd writes parts: conditions, annotations."""
+
+ROOT_CONFIG_MAP = "istio-ca-root-cert"
+CA_SECRET = "istio-ca-secret"  # noqa: S105 (a name)
+
+_CONFLICT = 409
+_POLL_SECONDS = 0.5
+
+
+class StillThereError(Exception):
+    """Something would write it all again: says what, and what to do."""
+
+
+class Uninstall:
+    """One cluster, cleaned.
+
+    Args:
+        objects: its API server.
+        namespace: the system namespace.
+        say: takes one line for each thing that is done.
+    """
+
+    def __init__(self, objects: KubeObjects, namespace: str, say: Callable[[str], None]) -> None:
+        self._objects = objects
+        self._namespace = namespace
+        self._say = say
+
+    async def run(self, deployment: str, *, purge: bool, patience: float) -> None:
+        """Stop *deployment* (empty: nothing runs), then take back what was written.
+
+        May be run again after a failure, and goes on where that was.
+
+        Raises:
+            StillThereError: another peerd serves here, or Pods do not end within *patience* seconds.
+            ApiError, ApiUnreachableError: the API server refused, or did not answer.
+        """
+        if deployment:
+            await self._stop(deployment, patience)
+        for resource in GENERATED:
+            async for tree in self._labelled(resource):
+                await self._delete(resource, tree)
+        for resource in ANNOTATED:
+            for tree in await self._list(resource):
+                await self._clear(resource, tree)
+        for tree in await self._list(LEASE, self._namespace):
+            if tree["metadata"]["name"].startswith("peerd"):
+                await self._delete(LEASE, tree)
+        if purge:
+            await self._purge()
+
+    # -- the control plane -------------------------------------------------------------------------------
+
+    async def _stop(self, name: str, patience: float) -> None:
+        deployments = await self._list(DEPLOYMENT, self._namespace, labels="app.kubernetes.io/name=peerd")
+        others = [tree for tree in deployments if tree["metadata"]["name"] != name and _replicas(tree)]
+        if others:
+            raise StillThereError(
+                f"Deployment/{self._namespace}/{others[0]['metadata']['name']} is another peerd of this"
+                " cluster: what is generated is its too; uninstall that one, or give no --deployment"
+            )
+        mine = next((tree for tree in deployments if tree["metadata"]["name"] == name), None)
+        if mine is None:
+            return
+        if _replicas(mine):
+            patch = {"spec": {"replicas": 0}}
+            await self._objects.merge(
+                DEPLOYMENT, self._namespace, name, patch, manager=FIELD_MANAGER, subresource="scale"
+            )
+            self._say(f"scaled Deployment/{self._namespace}/{name} to 0")
+        try:
+            async with asyncio.timeout(patience):
+                await self._ended(mine)
+        except TimeoutError:
+            raise StillThereError(
+                f"Pods of Deployment/{self._namespace}/{name} still run after {patience:g} s: end them"
+            ) from None
+
+    async def _ended(self, deployment: Mapping[str, Any]) -> None:
+        while True:
+            if not await self._pods(deployment):
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _pods(self, deployment: Mapping[str, Any]) -> list[dict[str, Any]]:
+        wanted = deployment["spec"]["selector"]["matchLabels"]
+        labels = ",".join(f"{key}={value}" for key, value in sorted(wanted.items()))
+        return await self._list(POD, self._namespace, labels=labels)
+
+    # -- objects -----------------------------------------------------------------------------------------
+
+    async def _list(
+        self, resource: Resource, namespace: str = "", *, labels: str = ""
+    ) -> list[dict[str, Any]]:
+        try:
+            return await self._objects.list(resource, namespace, labels=labels)
+        except ApiError as error:
+            if error.status == NOT_FOUND:
+                return []  # the kind is not installed
+            raise
+
+    async def _labelled(self, resource: Resource) -> AsyncIterator[dict[str, Any]]:
+        for tree in await self._list(resource, labels=f"{GENERATED_LABEL}={GENERATED_VALUE}"):
+            if _managed(tree):
+                yield tree
+
+    async def _delete(self, resource: Resource, tree: Mapping[str, Any]) -> None:
+        meta = tree["metadata"]
+        namespace, name = meta.get("namespace", ""), meta["name"]
+        if await self._objects.delete(resource, namespace, name, uid=meta["uid"]):
+            self._say(f"deleted {resource.kind}/{namespace}/{name}")
+
+    async def _clear(self, resource: Resource, tree: Mapping[str, Any]) -> None:
+        """Apply nothing under our name: the fields that are only ours go, those of others stay."""
+        meta = tree["metadata"]
+        # With its uid, so that one which has gone meanwhile is not made anew.
+        nothing = {"metadata": {key: meta[key] for key in ("name", "namespace", "uid") if key in meta}}
+        for subresource in sorted(_managed(tree)):
+            try:
+                await self._objects.apply(resource, nothing, manager=FIELD_MANAGER, subresource=subresource)
+            except ApiError as error:
+                if error.status not in {NOT_FOUND, _CONFLICT}:
+                    raise
+            else:
+                part = f" ({subresource})" if subresource else ""
+                where = "/".join(filter(None, (resource.kind, meta.get("namespace"), meta["name"])))
+                self._say(f"cleared {where}{part}")
+
+    async def _purge(self) -> None:
+        for tree in await self._list(SECRET, self._namespace):
+            if tree["metadata"]["name"] == CA_SECRET and _managed(tree):
+                await self._delete(SECRET, tree)
+        for tree in await self._list(CONFIG_MAP):
+            if tree["metadata"]["name"] == ROOT_CONFIG_MAP and _managed(tree):
+                await self._delete(CONFIG_MAP, tree)
+
+
+def _managed(tree: Mapping[str, Any]) -> set[str]:
+    """The subresources (empty: the object itself) of which fields are ours."""
+    entries = tree["metadata"].get("managedFields") or ()
+    return {each.get("subresource", "") for each in entries if each.get("manager") == FIELD_MANAGER}
+
+
+def _replicas(deployment: Mapping[str, Any]) -> int:
+    return int((deployment.get("spec") or {}).get("replicas", 1))

@@ -1,0 +1,232 @@
+"""`peerd uninstall` on a real API server, under exactly the rights that the chart gives it."""
+
+import asyncio
+
+import pytest
+import yaml
+
+from peerd.kubeapi.credentials import Credentials
+from peerd.kubeapi.http import HttpTransport
+from peerd.kubeapi.objects import KubeObjects
+from peerd.model.generated import FIELD_MANAGER, GENERATED_LABEL, GENERATED_VALUE
+from peerd.publish.uninstall import StillThereError, Uninstall
+from tests.support.helm import template
+
+SYSTEM = "istio-system"
+LABELS = {GENERATED_LABEL: GENERATED_VALUE}
+_NOISE = ("managedFields", "resourceVersion", "generation")
+
+
+def manifest(kind, version, name, namespace=SYSTEM, **fields):
+    metadata = {"name": name} | ({"namespace": namespace} if namespace else {})
+    return {"apiVersion": version, "kind": kind, "metadata": metadata | fields.pop("metadata", {}), **fields}
+
+
+def entry(name, **metadata):
+    spec = {"hosts": [f"{name}.shop.mesh.internal"], "ports": [{"number": 80, "name": "http"}]}
+    return manifest("ServiceEntry", "networking.istio.io/v1", name, "shop", metadata=metadata, spec=spec)
+
+
+def deployment(name, replicas):
+    labels = {"app.kubernetes.io/name": "peerd", "app.kubernetes.io/instance": name}
+    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "peerd", "image": "peerd"}]}}
+    spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": pod}
+    return manifest("Deployment", "apps/v1", name, metadata={"labels": labels}, spec=spec)
+
+
+def everything(server):
+    """All objects but Events, without what every write changes."""
+    found = {}
+    for path, tree in server.admin.everything():
+        if tree.get("kind") == "Event" or "/events/" in path or "/leases/apiserver-" in path:
+            continue
+        tree["metadata"] = {key: value for key, value in tree["metadata"].items() if key not in _NOISE}
+        found[path] = tree
+    return found
+
+
+def condition(kind, status="True"):
+    return {
+        "type": kind,
+        "status": status,
+        "reason": "Test",
+        "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+
+
+@pytest.fixture
+def cluster(api_server):
+    """A cluster of a user's, before peerd came."""
+    admin = api_server.admin
+    for name in (SYSTEM, "shop"):
+        admin.create(manifest("Namespace", "v1", name, ""))
+    admin.apply(entry("theirs"), manager="kubectl")
+    # Somebody copied one of ours by hand, label and all: it is theirs.
+    admin.apply(entry("copied", labels=LABELS), manager="kubectl")
+    ports = {"ports": [{"name": "http", "port": 80}]}
+    admin.apply(manifest("Service", "v1", "cart", "shop", spec=ports), manager="kubectl")
+    listener = {"name": "xds-tls", "port": 15012, "protocol": "TLS", "tls": {"mode": "Passthrough"}}
+    gateway = manifest(
+        "Gateway",
+        "gateway.networking.k8s.io/v1",
+        "peer",
+        spec={"gatewayClassName": "istio-remote", "listeners": [listener]},
+    )
+    admin.apply(gateway, manager="kubectl")
+    theirs = [condition("Accepted"), condition("Programmed", "False")]
+    admin.request(
+        "PATCH",
+        f"{admin.path(gateway)}/status?fieldManager=istiod&force=true",
+        {**gateway, "spec": None, "status": {"conditions": theirs}},
+        "application/apply-patch+yaml",
+    )
+    return api_server
+
+
+def peerd_writes(server):
+    """What peerd leaves in a cluster; with the CA's Secret and a root."""
+    admin = server.admin
+    for name in ("autogen.shop.cart", "autogen.shop.gone"):
+        admin.apply(entry(name, labels=LABELS), manager=FIELD_MANAGER)
+    admin.apply(
+        manifest("ServiceAccount", "v1", "istio-eastwest", metadata={"labels": LABELS}), manager=FIELD_MANAGER
+    )
+    admin.apply(
+        manifest("Service", "v1", "cart", "shop", metadata={"annotations": {"peerd.io/federation": "west"}}),
+        manager=FIELD_MANAGER,
+    )
+    gateway = manifest("Gateway", "gateway.networking.k8s.io/v1", "peer")
+    ours = {"status": {"conditions": [condition("gloo.solo.io/PeerConnected")]}}
+    admin.request(
+        "PATCH",
+        f"{admin.path(gateway)}/status?fieldManager={FIELD_MANAGER}&force=true",
+        {**gateway, **ours},
+        "application/apply-patch+yaml",
+    )
+    admin.apply(
+        manifest("Lease", "coordination.k8s.io/v1", "peerd-writer", spec={"holderIdentity": "a"}),
+        manager=FIELD_MANAGER,
+    )
+
+
+def peerd_keeps(server):
+    """What goes only when it is asked for."""
+    server.admin.apply(
+        manifest("Secret", "v1", "istio-ca-secret", data={"ca-key.pem": "a2V5"}), manager=FIELD_MANAGER
+    )
+    for namespace in (SYSTEM, "shop"):
+        server.admin.apply(
+            manifest("ConfigMap", "v1", "istio-ca-root-cert", namespace, data={"root-cert.pem": "x"}),
+            manager=FIELD_MANAGER,
+        )
+
+
+def hook_account(server, *, purge):
+    """A kubeconfig with the rights of the chart's hook, and no more."""
+    values = {"uninstall": {"purge": purge}}
+    made = template("peerd", values, "--show-only", "templates/uninstall.yaml", namespace=SYSTEM)
+    assert [each["kind"] for each in made] == ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Job"]
+    for each in made[:3]:
+        server.admin.create(each)
+    token = server.token(SYSTEM, made[0]["metadata"]["name"])
+    arguments = made[3]["spec"]["template"]["spec"]["containers"][0]["args"]
+    return made[:3], server.kubeconfig(token, name="uninstall"), arguments
+
+
+async def peerd_uninstall(kubeconfig, arguments, extra=()):
+    process = await asyncio.create_subprocess_exec(
+        "peerd", *arguments, f"--kubeconfig={kubeconfig}", *extra,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    said, _ = await process.communicate()
+    return process.returncode, said.decode()
+
+
+@pytest.mark.parametrize("purge", [False, True])
+async def test_an_uninstall_leaves_the_cluster_as_it_was(cluster, purge):
+    """Everything but Events is as before; CA and roots stay unless purged; no right is missing."""
+    before = everything(cluster)
+    peerd_writes(cluster)
+    hook, kubeconfig, arguments = hook_account(cluster, purge=purge)
+    if not purge:
+        peerd_keeps(cluster)
+        before |= {path: tree for path, tree in everything(cluster).items() if _kept(tree)}
+    else:
+        peerd_keeps(cluster)
+    mark = cluster.audit.mark()
+    code, said = await peerd_uninstall(kubeconfig, arguments)
+    assert code == 0, said
+    assert "deleted ServiceEntry/shop/autogen.shop.gone" in said
+    assert "cleared Gateway/istio-system/peer (status)" in said
+    user = f"system:serviceaccount:{SYSTEM}:{hook[0]['metadata']['name']}"
+    assert all(request.status != 403 for request in cluster.audit.requests(user, since=mark))
+    for each in hook:
+        cluster.admin.delete(each)
+    assert everything(cluster) == before
+    again, said = await peerd_uninstall(cluster.kubeconfig(), arguments)
+    assert (again, said) == (0, ""), "a second time there is nothing left to do"
+
+
+def _kept(tree):
+    return tree["metadata"]["name"] in {"istio-ca-secret", "istio-ca-root-cert"}
+
+
+async def test_the_control_plane_is_stopped_first(cluster):
+    """While its Pods run nothing is taken back: they would write it again."""
+    peerd_writes(cluster)
+    cluster.admin.create(deployment("peerd", 2))
+    labels = {"app.kubernetes.io/name": "peerd", "app.kubernetes.io/instance": "peerd"}
+    containers = {"containers": [{"name": "peerd", "image": "peerd"}]}
+    pod = cluster.admin.create(manifest("Pod", "v1", "peerd-1", metadata={"labels": labels}, spec=containers))
+    _, kubeconfig, arguments = hook_account(cluster, purge=False)
+    code, said = await peerd_uninstall(kubeconfig, arguments, ["--patience=1"])
+    assert code == 2
+    assert "Pods of Deployment/istio-system/peerd still run" in said
+    assert cluster.admin.get(entry("autogen.shop.cart")) is not None
+    assert cluster.admin.get(deployment("peerd", 0))["spec"]["replicas"] == 0
+    cluster.admin.delete(pod)
+    code, said = await peerd_uninstall(kubeconfig, arguments)
+    assert code == 0, said
+    assert cluster.admin.get(entry("autogen.shop.cart")) is None
+
+
+async def test_another_peerd_of_the_cluster_keeps_what_is_generated(cluster):
+    """A revision that is uninstalled beside one that serves takes nothing away from it."""
+    peerd_writes(cluster)
+    cluster.admin.create(deployment("peerd", 1))
+    cluster.admin.create(deployment("peerd-canary", 1))
+    _, kubeconfig, _ = hook_account(cluster, purge=False)
+    credentials = Credentials(str(kubeconfig))
+    await credentials.load()
+    transport = HttpTransport(credentials)
+    said = []
+    with pytest.raises(StillThereError, match="Deployment/istio-system/peerd is another peerd"):
+        await Uninstall(KubeObjects(transport), SYSTEM, said.append).run(
+            "peerd-canary", purge=False, patience=1
+        )
+    await transport.close()
+    assert said == []
+    assert cluster.admin.get(entry("autogen.shop.cart")) is not None
+
+
+async def test_who_is_not_allowed_is_told_what(cluster):
+    """A missing right is one line that names it, and exit code 2."""
+    cluster.admin.create(manifest("ServiceAccount", "v1", "nobody"))
+    kubeconfig = cluster.kubeconfig(cluster.token(SYSTEM, "nobody"), name="nobody")
+    code, said = await peerd_uninstall(kubeconfig, ["uninstall"])
+    assert code == 2
+    assert said.count("\n") == 1
+    assert "serviceentries" in said
+
+
+def test_the_hook_runs_the_command_as_it_is():
+    """The Job's arguments are options that the command has."""
+    made = template("peerd", {"uninstall": {"purge": True}}, namespace=SYSTEM)
+    job = next(yaml.safe_load(yaml.safe_dump(each)) for each in made if each["kind"] == "Job")
+    from peerd.cli.uninstall import uninstall
+
+    arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    context = uninstall.make_context("uninstall", arguments[1:])
+    assert context.params["deployment"] == "peerd"
+    assert context.params["purge"] is True
