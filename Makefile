@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: help install demo test lint types layers unit simulate proto proto-check apiserver helm bench clean
+.PHONY: help install demo test lint types layers unit simulate proto proto-check apiserver helm manifests bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -53,6 +53,9 @@ apiserver: $(STAMP)  ## kube-apiserver and etcd for tests, with Go, once; kept i
 
 helm: $(STAMP)  ## helm for the charts' tests, with Go, once; kept in .cache/helm
 	@$(BIN)/python tests/support/helm/build.py
+
+manifests: helm  ## render manifests/base from the chart
+	$(BIN)/python manifests/render.py
 
 bench: $(STAMP)  ## `make bench` lists the benchmarks, `make bench NAME=x` runs one
 	@$(BIN)/python -m bench $(NAME)

@@ -1,6 +1,8 @@
 """The charts: every value does something, and a real API server takes every object they make."""
 
 import json
+import subprocess
+import sys
 import tempfile
 from copy import deepcopy
 from pathlib import Path
@@ -284,3 +286,19 @@ def test_the_documented_values_of_gateways_and_peers_work(cluster):
 def test_nothing_is_made_of_the_default_values_of_peering():
     """A chart installed without values links nothing and opens nothing."""
     assert template("peering", PEERING, namespace=SYSTEM) == []
+
+
+def test_the_kustomize_base_is_what_the_chart_makes(cluster):
+    """It lists every file of its directory, is fresh, and the API server takes all of it."""
+    base = CHARTS.parent / "base"
+    listed = yaml.safe_load((base / "kustomization.yaml").read_text())["resources"]
+    files = {path.name for path in base.glob("*.yaml")} - {"kustomization.yaml"}
+    assert sorted(listed) == sorted([*files, "../crds"])
+    done = subprocess.run(
+        [sys.executable, base.parent / "render.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    dry_run(
+        cluster,
+        [each for name in files for each in yaml.safe_load_all((base / name).read_text())],
+    )
