@@ -48,6 +48,21 @@ class KubeObjects:
         response = await self._transport.request("GET", resource.path(namespace, name))
         return None if response.status == NOT_FOUND else _decoded(f"get {resource.kind} {name}", response)
 
+    async def list(
+        self, resource: Resource, namespace: str = "", *, labels: str = "", page: int = 500
+    ) -> list[dict[str, Any]]:
+        """All objects of *resource* that the label selector *labels* matches, read page by page."""
+        found: list[dict[str, Any]] = []
+        query = {"limit": str(page)} | ({"labelSelector": labels} if labels else {})
+        while True:
+            response = await self._transport.request("GET", resource.path(namespace), query=query)
+            answer = _decoded(f"list {resource.plural}", response)
+            found += answer.get("items") or ()
+            token = (answer.get("metadata") or {}).get("continue", "")
+            if not token:
+                return found
+            query["continue"] = token
+
     async def apply(
         self, resource: Resource, manifest: Mapping[str, Any], *, manager: str, subresource: str = ""
     ) -> dict[str, Any]:
@@ -63,6 +78,26 @@ class KubeObjects:
             content_type=APPLY,
         )
         return _decoded(f"apply {resource.kind} {namespace}/{name}", response)
+
+    async def merge(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        patch: Mapping[str, Any],
+        *,
+        manager: str,
+        subresource: str = "",
+    ) -> dict[str, Any]:
+        """JSON merge patch: members that are None are taken away, whoever owns them."""
+        response = await self._transport.request(
+            "PATCH",
+            resource.path(namespace, name, subresource),
+            query={"fieldManager": manager},
+            body=msgspec.json.encode(patch),
+            content_type=MERGE,
+        )
+        return _decoded(f"patch {resource.kind} {namespace}/{name}", response)
 
     async def create(
         self, resource: Resource, manifest: Mapping[str, Any], *, manager: str = "", subresource: str = ""
