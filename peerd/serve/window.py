@@ -60,6 +60,14 @@ class MergeWindow:
         else:
             self._closing = asyncio.get_running_loop().create_task(self._publish_in_slices())
 
+    async def published(self) -> None:
+        """Publish what was committed before this call, and wait until it is visible."""
+        head = self._store.head
+        while self._store.revision < head:
+            self.publish()
+            if self._closing is not None:
+                await asyncio.wait({self._closing})
+
     async def _publish_in_slices(self) -> None:
         steps = self._store.closing()
         while True:

@@ -64,6 +64,20 @@ async def test_a_large_window_lets_others_run_and_is_seen_whole():
     merge.close()
 
 
+async def test_what_was_committed_can_be_waited_for():
+    """All of it is visible then, also what was committed while a large window was closing."""
+    store, _, merge = window()
+    store.commit(many(0, 5_000))
+    merge.publish()
+    await asyncio.sleep(0)
+    store.commit(many(10_000, 5_000))
+
+    await merge.published()
+
+    assert len(store.collection(ADDRESS)) == 10_000
+    merge.close()
+
+
 async def test_a_closed_window_publishes_no_more():
     store, sleeper, merge = window()
     store.commit(many(0, 5_000))
