@@ -21,10 +21,6 @@ class Authority(Protocol):
     bundle: CaBundle
     problem: str
 
-    def look(self) -> bool:
-        """Look once; True where `bundle` is another one now. Called off the event loop."""
-        ...
-
     async def watch(
         self,
         changed: Callable[[CaBundle], None],
@@ -53,10 +49,18 @@ def from_files(config: ServeConfig, clock: Clock) -> Authority:
         ) from error
 
 
-async def follow(authority: Authority, clock: Clock) -> None:
-    """Watch *authority* until cancelled; say what ends soon, now and daily, and what cannot be taken up."""
-    warn_of_expiry(authority.bundle, clock)
-    await authority.watch(lambda bundle: warn_of_expiry(bundle, clock), _faulty, expiring=_expiring)
+async def follow(authority: Authority, clock: Clock, changed: Callable[[CaBundle], None]) -> None:
+    """Watch *authority* until cancelled, and call *changed*, now and with each change.
+
+    Says what ends soon, now and daily, and what cannot be taken up.
+    """
+
+    def tell(bundle: CaBundle) -> None:
+        warn_of_expiry(bundle, clock)
+        changed(bundle)
+
+    tell(authority.bundle)
+    await authority.watch(tell, _faulty, expiring=_expiring)
 
 
 def warn_of_expiry(bundle: CaBundle, clock: Clock) -> None:

@@ -8,12 +8,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random, SystemRandom
 from time import monotonic, time
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from peerd.model.clock import Clock
 from peerd.sources.base import Source
 from peerd.transport.base import Channel, Handler, Server
 from peerd.transport.tls import TlsSource
+
+if TYPE_CHECKING:
+    from peerd.app.kube import Kube
 
 
 class Network(Protocol):
@@ -77,10 +80,11 @@ class SystemNetwork:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The outside world of one peerd. `instance` names one process run in nonces and epochs."""
+    """The outside world of one peerd. `kube` is None where objects do not come from an API server."""
 
     source: Source
     clock: Clock = field(default_factory=SystemClock)
     random: Random = field(default_factory=SystemRandom)
     network: Network = field(default_factory=SystemNetwork)
     resolve: Callable[[str], Awaitable[list[str]]] | None = None  # None: the system's resolver
+    kube: "Kube | None" = None

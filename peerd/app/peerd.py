@@ -9,7 +9,7 @@ import structlog
 
 from peerd.app.access import DebugAccess
 from peerd.app.allocator import Allocator
-from peerd.app.authority import follow, from_files
+from peerd.app.authority import Authority, follow, from_files
 from peerd.app.callers import authenticator
 from peerd.app.federation import Federation
 from peerd.app.gateways import Gateways
@@ -20,6 +20,7 @@ from peerd.app.pipeline import Pipeline
 from peerd.app.problems import Problems
 from peerd.app.views import Views, ca_view
 from peerd.app.withholding import Withholding
+from peerd.ca.bundle import CaBundle
 from peerd.ca.issue import identity_certificate
 from peerd.derive.allocation import choose
 from peerd.derive.world import Commit, World
@@ -73,7 +74,7 @@ class Peerd:
         state = Path(config.state_dir)
         prepare(state)
         self._lock = StateLock(state)
-        self.lineage = lineage(state)
+        self.lineage = parts.kube.lineage if parts.kube is not None else lineage(state)
         self.instance = f"{parts.random.getrandbits(48):012x}"
         self._table = Table(state / "allocations")
         self._allocator = Allocator(
@@ -101,9 +102,10 @@ class Peerd:
             registry=self.registry,
         )
 
-        self._ca = from_files(config, parts.clock)
+        self._ca = self._authority()
+        self._roots = None if parts.kube is None else parts.kube.roots(parts.clock, parts.random)
         self._authorisation = Authorisation(config.trusted_ztunnel_accounts, config.system_namespace)
-        self._authenticate = authenticator(config, parts.clock, lambda: self.trust_domain)
+        self._authenticate = authenticator(config, parts.kube, parts.clock, lambda: self.trust_domain)
         self._views = Views(self.snapshot, self.store, lambda: self._not_ready)
         withheld = self._withholding()
         self.ads = AdsService(
@@ -138,7 +140,9 @@ class Peerd:
         self.pipeline.submit(self.federation.restore())
         self._begin(self.pipeline.run())
         self._begin(self._parts.source.run(_SourceSink(self)))
-        self._begin(follow(self._ca, self._parts.clock))
+        self._begin(follow(self._ca, self._parts.clock, self._ca_changed))
+        if self._roots is not None:
+            self._begin(self._roots.run())
         await self.ads.start()
         access = DebugAccess(self._authenticate, self._authorisation)
         bound = {
@@ -181,6 +185,8 @@ class Peerd:
         self._allocator.close()
         await self.federation.close()
         self._table.close()
+        if self._parts.kube is not None:
+            await self._parts.kube.transport.close()
         self._lock.close()
 
     def _begin(self, part: Coroutine[Any, Any, None]) -> None:
@@ -192,6 +198,8 @@ class Peerd:
         """The source has changes."""
         self.pods.apply(changes)
         self.other_roots.apply(changes)
+        if self._roots is not None:
+            self._roots.namespaces(changes)
         self.pipeline.submit(changes)
 
     def synced(self) -> None:
@@ -216,7 +224,7 @@ class Peerd:
         self.federation.follow_gateways()
         # What was restored of peers that are no longer linked is withdrawn before anybody is served.
         await self.pipeline.quiet()
-        self.ads.window.publish()
+        await self.ads.window.published()
         self._not_ready = ""
         self._ready.set()
         log.info("ready", addresses=len(self.store.collection(ADDRESS)))
@@ -237,7 +245,7 @@ class Peerd:
 
     async def _served(self) -> None:
         await self.pipeline.quiet()
-        self.ads.window.publish()
+        await self.ads.window.published()
 
     async def _begin_peering(self) -> None:
         network, config = self._parts.network, self._config
@@ -279,6 +287,16 @@ class Peerd:
         """The setting's, else the mesh configuration's, else Istio's default."""
         info = self.federation.info
         return self._config.trust_domain or (info.trust_domain if info is not None else "cluster.local")
+
+    def _authority(self) -> Authority:
+        kube = self._parts.kube
+        if kube is not None and kube.ca is not None:
+            return kube.ca
+        return from_files(self._config, self._parts.clock)
+
+    def _ca_changed(self, bundle: CaBundle) -> None:
+        if self._roots is not None:
+            self._roots.roots(bundle)
 
     def _withholding(self) -> Withholding:
         addresses = self.store.collection(ADDRESS)

@@ -3,13 +3,16 @@
 import asyncio
 import contextlib
 import signal
+from collections.abc import Coroutine
 from pathlib import Path
+from random import SystemRandom
+from typing import Any
 
 import structlog
 import uvloop
 
 from peerd.app.collector import settle
-from peerd.app.parts import Parts
+from peerd.app.parts import Parts, SystemClock
 from peerd.app.peerd import Peerd
 from peerd.model.config import ServeConfig
 from peerd.sources.directory import DirectorySource
@@ -31,10 +34,13 @@ async def _serve(config: ServeConfig) -> int:
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop.set)
-    peerd = Peerd(config, Parts(DirectorySource(Path(config.source.removeprefix("dir:")))))
+    stopping = asyncio.ensure_future(stop.wait())
+    parts = await _unless(stopping, _parts(config))
+    if parts is None:
+        return 0
+    peerd = Peerd(config, parts)
     try:
         await peerd.start()
-        stopping = asyncio.ensure_future(stop.wait())
         failing = asyncio.ensure_future(peerd.finished())
         thawing = asyncio.ensure_future(_freeze(peerd))
         await asyncio.wait({stopping, failing}, return_when=asyncio.FIRST_COMPLETED)
@@ -49,6 +55,28 @@ async def _serve(config: ServeConfig) -> int:
             await peerd.stop(config.drain_seconds)
     log.info("stopped")
     return 0
+
+
+async def _parts(config: ServeConfig) -> Parts:
+    """The outside world; where it is an API server, once that has answered."""
+    if not config.source.startswith("kube"):
+        return Parts(DirectorySource(Path(config.source.removeprefix("dir:"))))
+    from peerd.app.kube import connect  # only here: it is a world of its own
+
+    random, clock = SystemRandom(), SystemClock()
+    kube = await connect(config, clock, random)
+    return Parts(kube.source(config, random), clock, random, kube=kube)
+
+
+async def _unless(stopping: asyncio.Future[Any], doing: Coroutine[Any, Any, Parts]) -> Parts | None:
+    """What *doing* gives, or None where *stopping* was first."""
+    task = asyncio.ensure_future(doing)
+    await asyncio.wait({stopping, task}, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        return task.result()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return None
 
 
 async def _freeze(peerd: Peerd) -> None:

@@ -40,8 +40,13 @@ class Option(Record, frozen=True):
 
 OPTIONS: tuple[Option, ...] = (
     Option(
-        "source", "dir:PATH", "Where the cluster's objects come from: a watched directory.", required=True
+        "source",
+        "kube[:PATH]|dir:PATH",
+        "Where the cluster's objects come from: its API server, found as Pods find it or by a kubeconfig, or"
+        " a watched directory.",
+        required=True,
     ),
+    Option("kube-context", "CTX", "The kubeconfig's context; default: its current one."),
     Option("cluster-id", "ID", "This cluster's id, unique among its peers."),
     Option("trust-domain", "TD", "Trust domain; default: the mesh configuration's, else cluster.local."),
     Option("system-namespace", "NS", "Where the control plane lives and the network label is read."),
@@ -69,12 +74,16 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "ca-dir",
         "DIR",
-        "Root, intermediate and key, as `peerd certs` makes them; default: a self-signed root in the state"
-        " directory, which no other cluster trusts.",
+        "Root, intermediate and key, as `peerd certs` makes them; default: in Kubernetes Secret cacerts or"
+        " istio-ca-secret, elsewhere a self-signed root in the state directory that no other cluster trusts.",
     ),
     Option("state-dir", "DIR", "What survives a restart; one per process.", required=True),
     Option("peering", "on|off", "off: derive Gateways, dial nobody.", "switch", choices=("on", "off")),
-    Option("jwks-file", "FILE", "Keys that verify ztunnels' tokens (JWKS)."),
+    Option(
+        "jwks-file",
+        "FILE",
+        "Keys that verify ztunnels' tokens (JWKS); default: in Kubernetes the API server.",
+    ),
     Option("token-issuer", "URL", "The only issuer of tokens that is accepted; default: any."),
     Option("token-audiences", "AUD,…", "Audiences of which a token must have one.", "list"),
     Option(
@@ -216,9 +225,14 @@ _READERS: dict[str, Callable[[Option, str, str], object]] = {
 
 def _check_source(config: ServeConfig) -> None:
     scheme, colon, path = config.source.partition(":")
+    if scheme == "kube" and bool(colon) == bool(path):
+        return
     if not colon or scheme != "dir" or not path:
         raise ConfigError(
-            "--source", config.source, "is not a source", "write dir:PATH, a directory of manifests"
+            "--source",
+            config.source,
+            "is not a source",
+            "write kube, kube:PATH with a kubeconfig, or dir:PATH with a directory of manifests",
         )
     if not Path(path).is_dir():
         raise ConfigError(

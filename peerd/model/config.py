@@ -15,18 +15,22 @@ class ConfigError(Exception):
 class ServeConfig(Record, frozen=True):
     """Settings of one `peerd serve`. Addresses are `host:port`, an empty host meaning all interfaces.
 
-    `source` is `dir:PATH`. `trust_domain` empty: as the mesh configuration says, else `cluster.local` (D6).
-    `network` counts only where the system namespace has no label `topology.istio.io/network` (D6).
-    `insecure_plaintext_addr` empty: off, `gateway_addr` empty: no gateways are configured (D37). `ca_dir` holds what `peerd certs` makes;
-    empty: a self-signed root is made once, in `ca` of the state directory. `jwks_file` verifies
-    tokens of ztunnels, issued by `token_issuer` (empty: any) for one of `token_audiences`;
-    `trusted_ztunnel_accounts` are `namespace/account`. `peer_trust_domains` are accepted from peers that dial
-    beside our own and those of our istio-remote Gateways (D14). `peering` False: Gateways are derived and
-    nobody is dialled. `drain_seconds` bounds what SIGTERM waits for.
+    `source` is `dir:PATH`, `kube` (the cluster that we run in) or `kube:PATH` (a kubeconfig, of which
+    `kube_context` names the context, empty: its current one). `trust_domain` empty: as the mesh configuration
+    says, else `cluster.local` (D6). `network` counts only where the system namespace has no label
+    `topology.istio.io/network` (D6). `insecure_plaintext_addr` empty: off, `gateway_addr` empty: no gateways
+    are configured (D37). `ca_dir` holds what `peerd certs` makes; empty: in Kubernetes Secret `cacerts` or
+    `istio-ca-secret`, and elsewhere a self-signed root that is made once, in `ca` of the state directory.
+    `jwks_file` verifies tokens of ztunnels (empty: in Kubernetes the API server does), issued by
+    `token_issuer` (empty: any) for one of `token_audiences`; `trusted_ztunnel_accounts` are
+    `namespace/account`. `peer_trust_domains` are accepted from peers that dial beside our own and those of
+    our istio-remote Gateways (D14). `peering` False: Gateways are derived and nobody is dialled.
+    `drain_seconds` bounds what SIGTERM waits for.
     """
 
     source: str
     state_dir: str
+    kube_context: str = ""
     ca_dir: str = ""
     cluster_id: str = "Kubernetes"
     trust_domain: str = ""

@@ -97,7 +97,8 @@ def test_a_required_option_that_is_missing_is_named(base, name):
         ({"xds_addr": "nonsense"}, "--xds-addr nonsense: is not an address"),
         ({"xds_addr": "::1:80"}, "--xds-addr ::1:80: is not an address .*in brackets"),
         ({"xds_addr": "h:70000"}, "--xds-addr h:70000: is not an address"),
-        ({"source": "kube"}, "--source kube: is not a source; write dir:PATH"),
+        ({"source": "kube:"}, "--source kube:: is not a source; write kube, kube:PATH"),
+        ({"source": "etcd:x"}, "--source etcd:x: is not a source; write kube, kube:PATH"),
         ({"source": "dir:/no/such"}, "--source dir:/no/such: is not a directory; make it"),
         ({"log_level": "loud"}, "--log-level loud: is not one of its values; use one of debug"),
         (
@@ -119,6 +120,12 @@ def test_loopback_addresses_may_be_plaintext(base, address):
     """And are off by default."""
     assert resolve(base, {}, None).insecure_plaintext_addr == ""
     assert resolve({**base, "insecure_plaintext_addr": address}, {}, None).insecure_plaintext_addr == address
+
+
+@pytest.mark.parametrize("source", ["kube", "kube:/root/.kube/config"])
+def test_objects_may_come_from_an_api_server(base, source):
+    """Found as Pods find it, or by a kubeconfig."""
+    assert resolve({**base, "source": source}, {}, None).source == source
 
 
 def test_addresses_split_into_host_and_port():
