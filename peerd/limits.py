@@ -70,6 +70,12 @@ TOKEN_REVIEWS_AT_ONCE = Limit(
     "reviews",
     "asked of the API server at a time, so that a storm of reconnects is no storm there",
 )
+GENERATED_BYTES = Limit(
+    "generated_bytes",
+    1_000_000,
+    "bytes",
+    "etcd takes 1.5 MiB with metadata: a larger ServiceEntry (10,000 identities) would be refused for ever",
+)
 
 CA_FILE_BYTES = Limit(
     "ca_file_bytes", 1024 * 1024, "bytes", "a Secret of Kubernetes holds no more, and so no CA file does"
@@ -375,6 +381,7 @@ LIMITS: tuple[Limit, ...] = (
     GATEWAY_FIELDS,
     SOURCE_FILE_BYTES,
     SOURCE_ALIASES,
+    GENERATED_BYTES,
     KUBE_WRITES,
     OBJECT_WRITES,
     KUBE_WRITE_S,

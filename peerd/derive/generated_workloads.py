@@ -12,6 +12,7 @@ from peerd.derive.imports import Import
 from peerd.model.address import Locality, ip_text
 from peerd.model.generated import GeneratedWorkloadEntry
 from peerd.model.identity import parse_spiffe_id
+from peerd.model.record import Record
 from peerd.model.workload import Workload
 
 # The waypoint is the service's matter (decision D30): a namespace's label must not add one.
@@ -30,9 +31,12 @@ class GeneratedWorkloads:
         workloads: Collection[str, Workload],
     ) -> None:
         self._services = services
-        accounts = engine.derive("accounts of imports", imports, _account)
-        # Under the cluster and the global name's resource name.
-        self._accounts = engine.index("accounts by import", accounts, lambda _key, found: (found[:2],))
+        # Who is behind an endpoint, under the cluster and the global name's resource name.
+        self._origins = engine.index(
+            "origins of remote endpoints",
+            engine.derive("origins of imports", imports, _origin),
+            lambda _key, origin: ((origin.cluster, origin.key),),
+        )
         self.table = engine.derive_many("generated workload entries", workloads, self._entry)
 
     def _entry(self, ctx: Context, uid: str, workload: Workload) -> dict[str, GeneratedWorkloadEntry]:
@@ -53,36 +57,44 @@ class GeneratedWorkloads:
             if ports[port.number] != (port.target or port.number)
         }
         namespace = targets[0][0].namespace
+        origin = self._origin(ctx, workload)
+        account = workload.service_account or ("" if origin is None else origin.account)
         found = GeneratedWorkloadEntry(
             namespace=namespace,
             name=workload_entry_name(uid, workload.cluster_id, workload.namespace, workload.name),
             cluster=workload.cluster_id,
+            gateway="" if origin is None else origin.gateway,
             network=workload.network,
             labels=labels.freeze(carried),
             address=ip_text(workload.addresses[0]) if workload.addresses else "",
             weight=1 if workload.capacity is None else workload.capacity,
             locality=_locality(workload.locality),
             # An account means nothing in a namespace that is not its own.
-            service_account=self._account(ctx, workload) if namespace == workload.namespace else "",
+            service_account=account if namespace == workload.namespace else "",
             ports=tuple(sorted(elsewhere.items())),
         )
         return {f"WorkloadEntry/{namespace}/{found.name}": found}
 
-    def _account(self, ctx: Context, workload: Workload) -> str:
-        if workload.service_account:
-            return workload.service_account
+    def _origin(self, ctx: Context, workload: Workload) -> "_Origin | None":
         for entry in workload.services:
-            for found in ctx.find(self._accounts, (workload.cluster_id, entry.service)):
-                return found[2]
-        return ""
-
-
-def _account(_ctx: Context, _key: tuple[str, str], found: Import) -> tuple[str, str, str] | None:
-    """Cluster, name and account of an import whose endpoints all have one account of its own namespace."""
-    identities = [parse_spiffe_id(identity) for identity in found.service.identities]
-    if len(identities) != 1 or identities[0].namespace != found.service.namespace:
+            for found in ctx.find(self._origins, (workload.cluster_id, entry.service)):
+                return found
         return None
-    return found.cluster, found.key, identities[0].service_account
+
+
+class _Origin(Record, frozen=True):
+    """Whose an import is: `account` where all its endpoints have one account of its own namespace."""
+
+    cluster: str
+    key: str
+    gateway: str
+    account: str
+
+
+def _origin(_ctx: Context, _key: tuple[str, str], found: Import) -> _Origin:
+    identities = [parse_spiffe_id(identity) for identity in found.service.identities]
+    one = len(identities) == 1 and identities[0].namespace == found.service.namespace
+    return _Origin(found.cluster, found.key, found.peer, identities[0].service_account if one else "")
 
 
 def _has_all(target: Target, ports: dict[int, int]) -> bool:

@@ -78,13 +78,15 @@ class GeneratedWorkloadEntry(Record, frozen=True):
     `autogen.<cluster>.<ns>.<svc>.<hash>`, or of a single Pod on our own network
     `autogenflat.<cluster>.<ns>.<pod>.<hash>`.
 
-    `address` is empty behind a gateway; `labels` are what its ServiceEntries select; `ports` maps names of
+    `gateway` is `<namespace>/<name>` of the istio-remote Gateway it came through. `address` is empty behind a
+    gateway; `labels` are what its ServiceEntries select; `ports` maps names of
     their ports where an endpoint listens elsewhere. `locality` is `region/zone/subzone`.
     """
 
     namespace: str
     name: str
     cluster: str
+    gateway: str
     network: str
     labels: tuple[tuple[str, str], ...]
     address: str = ""

@@ -23,6 +23,7 @@ RESOURCES = {resource.kind: resource for resource in (SERVICE_ENTRY, WORKLOAD_EN
 
 SERVICE = "peering.peerd.io/service"
 CLUSTER = "peering.peerd.io/cluster"
+GATEWAY = "peering.peerd.io/gateway"
 TAKEOVER = "peering.peerd.io/takeover"
 ALIASES = "solo.io/service-aliases"
 REDIRECTION = "ambient.istio.io/redirection"
@@ -81,7 +82,7 @@ def _workload_entry(found: GeneratedWorkloadEntry) -> dict[str, Any]:
         "serviceAccount": found.service_account,
         "ports": dict(found.ports),
     }
-    annotations = {REDIRECTION: "enabled", CLUSTER: found.cluster}
+    annotations = {REDIRECTION: "enabled", CLUSTER: found.cluster, GATEWAY: found.gateway}
     return {
         "metadata": _metadata(found, found.labels, annotations),
         "spec": _said(spec),

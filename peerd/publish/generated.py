@@ -1,0 +1,143 @@
+"""Keeps what is generated in the cluster: what derivation wants goes to the writer, what nobody wants goes.
+
+Nothing is deleted without proof (decision D13). Before everything has been said once, nothing is written at
+all. While a peer that left nothing behind has not been heard, what may be of it stays: its WorkloadEntries,
+and hosts, ports and identities of ServiceEntries, which it may share with others. The objects themselves are
+the memory of what peers said: a restart with an empty state directory takes nothing from ztunnels.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from peerd.limits import GENERATED_BYTES, hit
+from peerd.model.changes import OwnChange
+from peerd.model.diagnostic import Diagnostic
+from peerd.model.generated import Generated
+from peerd.model.record import Record
+from peerd.publish.generated_manifests import GATEWAY, RESOURCES, SERVICE_ENTRY, manifest, order_of, ref_of
+from peerd.publish.writer import Observed, Writer
+
+
+class _Live(Record, frozen=True):
+    """What matters of an object in the cluster: whose it is, and what it must not lose too early."""
+
+    gateway: str
+    hosts: tuple[str, ...]
+    ports: tuple[dict[str, Any], ...]
+    identities: tuple[str, ...]
+
+
+class GeneratedObjects:
+    """ServiceEntries and WorkloadEntries under `<Kind>/<namespace>/<name>`. Call from one event loop."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._wanted: dict[str, Generated] = {}
+        self._live: dict[str, _Live] = {}
+        self._unheard: frozenset[str] | None = None
+        self._too_large: dict[str, int] = {}
+
+    def put(self, changes: Iterable[tuple[str, Generated | None]]) -> None:
+        """Derivation wants these as they are, or with None not at all (`Commit.generated`)."""
+        for key, found in changes:
+            if found is None:
+                self._wanted.pop(key, None)
+            else:
+                self._wanted[key] = found
+            if self._unheard is not None:
+                self._say(key, self._unheard)
+
+    def observe(self, changes: Sequence[OwnChange]) -> None:
+        """Objects of ours, as they lie in the cluster (`Sink.own`)."""
+        for change in changes:
+            if change.kind not in RESOURCES:
+                continue
+            key = f"{change.kind}/{change.key}"
+            ref = ref_of(key)
+            if change.object is None:
+                self._live.pop(key, None)
+                self._writer.observe(ref, None)
+                continue
+            self._live[key] = _facts(change.object)
+            meta = change.object["metadata"]
+            observed = Observed(meta.get("uid", ""), meta.get("resourceVersion", ""), change.object)
+            self._writer.observe(ref, observed)
+            if self._unheard is not None and key not in self._wanted:
+                self._say(key, self._unheard)
+
+    def settle(self, unheard: frozenset[str]) -> None:
+        """All that sources and known peers say is derived, so that what is not wanted may go.
+
+        *unheard* are the Gateways (`<namespace>/<name>`) of peers that may own something and neither left
+        anything behind nor have spoken. Call it again as they do.
+        """
+        if unheard == self._unheard:
+            return
+        self._unheard = unheard
+        for key in sorted(self._wanted.keys() | self._live.keys()):
+            self._say(key, unheard)
+
+    def addresses(self, key: str, found: Mapping[str, Sequence[str]]) -> None:
+        """Record addresses by host in the status of a ServiceEntry of ours (decision D28)."""
+        ref = msgspec.structs.replace(ref_of(key), subresource="status")
+        allocated = [{"host": host, "value": each} for host, values in found.items() for each in values]
+        meta = {"namespace": ref.namespace, "name": ref.name}
+        self._writer.want(ref, {"metadata": meta, "status": {"addresses": allocated}}, exact=False)
+
+    @property
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """Objects that cannot be written because they are too large."""
+        return tuple(
+            Diagnostic(
+                key,
+                "spec",
+                f"would have {size} bytes, and the API server takes {GENERATED_BYTES.value}",
+                "give the service fewer accounts, or export it from fewer clusters; it stays as it is",
+            )
+            for key, size in sorted(self._too_large.items())
+        )
+
+    def _say(self, key: str, unheard: frozenset[str]) -> None:
+        ref, live, found = ref_of(key), self._live.get(key), self._wanted.get(key)
+        if found is None:
+            self._too_large.pop(key, None)
+            may_be_theirs = live is not None and (live.gateway in unheard or (not live.gateway and unheard))
+            if not may_be_theirs:
+                self._writer.want(ref, None, order=order_of(ref))
+            return
+        tree = manifest(found)
+        if unheard and live is not None and ref.resource is SERVICE_ENTRY:
+            _keep(tree["spec"], live)
+        size = len(msgspec.json.encode(tree))
+        if size > GENERATED_BYTES.value:
+            hit(GENERATED_BYTES)
+            self._too_large[key] = size
+            return
+        self._too_large.pop(key, None)
+        self._writer.want(ref, tree, order=order_of(ref))
+
+
+def _facts(tree: Mapping[str, Any]) -> _Live:
+    spec = tree.get("spec") or {}
+    annotations = tree["metadata"].get("annotations") or {}
+    return _Live(
+        gateway=annotations.get(GATEWAY, ""),
+        hosts=tuple(spec.get("hosts") or ()),
+        ports=tuple(spec.get("ports") or ()),
+        identities=tuple(spec.get("subjectAltNames") or ()),
+    )
+
+
+def _keep(spec: dict[str, Any], live: _Live) -> None:
+    """Leave in *spec* what *live* has beyond it."""
+    spec["hosts"] = [*spec["hosts"], *(host for host in live.hosts if host not in spec["hosts"])]
+    ports = spec.get("ports", [])
+    taken = {port["number"] for port in ports} | {port["name"] for port in ports}
+    kept = [port for port in live.ports if not {port.get("number"), port.get("name")} & taken]
+    if ports or kept:
+        spec["ports"] = [*ports, *kept]
+    identities = sorted({*spec.get("subjectAltNames", ()), *live.identities})
+    if identities:
+        spec["subjectAltNames"] = identities
