@@ -107,10 +107,9 @@ class Peerd:
         self._authorisation = Authorisation(config.trusted_ztunnel_accounts, config.system_namespace)
         self._authenticate = authenticator(config, parts.kube, parts.clock, lambda: self.trust_domain)
         self._views = Views(self.snapshot, self.store, lambda: self._not_ready)
-        withheld = self._withholding()
         self.ads = AdsService(
             self.store,
-            ztunnel_rules(withheld, withheld.definition) | (gateway_rules() if config.gateway_addr else {}),
+            ztunnel_rules(self._withholding()) | (gateway_rules() if config.gateway_addr else {}),
             authenticate=self._authenticate,
             allowed=self._authorisation.allowed,
             refusal=self._authorisation.refusal,

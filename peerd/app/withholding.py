@@ -1,4 +1,4 @@
-"""What a resuming ztunnel is not told yet, for a peer that has not spoken may know better (decision D13)."""
+"""What a ztunnel is not told yet, for a peer that has not spoken may know better (decision D13)."""
 
 from collections.abc import Callable, Collection
 
@@ -8,7 +8,7 @@ from peerd.model.types import ADDRESS
 
 
 class Withholding:
-    """The `withheld` rule of ztunnel's types, and `definition` beside it.
+    """The `withheld` rules of ztunnel's types (peerd/protocol/rules.py).
 
     While a configured peer has neither synced nor expired, a name that it could own is not removed: a
     service of a global domain, a workload that is not ours. Where nothing was restored of such a peer, names
@@ -44,6 +44,10 @@ class Withholding:
         self._present = present
         self._world = world
 
+    def active(self) -> bool:
+        """Whether a configured peer has neither synced nor expired."""
+        return self._unsynced()
+
     def __call__(self, type_url: str, name: str) -> bool:
         """Whether a client that holds *name*, in another version than ours, is told nothing of it now."""
         if type_url != ADDRESS or not self._unsynced():
@@ -59,6 +63,13 @@ class Withholding:
     def definition(self, _type_url: str, name: str) -> object:
         """What our own objects say of a service, whatever peers do; equal as long as they say the same."""
         return self._world.global_services.scoped.values.get(_key(name))
+
+    def lingers(self, type_url: str, name: str) -> bool:
+        """Whether a service that was removed may be one of a peer that has not spoken.
+
+        Only services: of a remote workload its own peer has spoken, or its Gateway is gone.
+        """
+        return name.count("/") == 1 and self(type_url, name)
 
     def _shared(self, name: str) -> bool:
         """Whether a peer of which nothing is known may stand behind a local name too (decision D23)."""

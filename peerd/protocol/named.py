@@ -8,7 +8,7 @@ from peerd.protocol.envelope import Node
 from peerd.protocol.errors import LimitExceededError
 from peerd.protocol.interest import Follower, Interest
 from peerd.protocol.subscription import Subscription
-from peerd.protocol.withheld import still_withheld
+from peerd.protocol.withheld import keep_back
 
 
 class Names:
@@ -99,7 +99,7 @@ class Names:
         """Add what changed behind *dirty* tokens."""
         source, held = subscription.source, subscription.held
         for token in dirty:
-            if token in held and source.get(token) is None and not still_withheld(subscription, (token,)):
+            if token in held and source.get(token) is None and not keep_back(subscription, (), (token,)):
                 del held[token]
                 removals[token] = None
                 self.unfollow(subscription, token)
@@ -107,7 +107,7 @@ class Names:
                 resource = source.get(name)
                 if resource is None or held.get(name) == resource.version:
                     continue
-                if not still_withheld(subscription, (name,)):
+                if not keep_back(subscription, (name,), ()):
                     puts[name] = None
 
     def _with_members(self, subscription: Subscription, puts: dict[str, None]) -> None:

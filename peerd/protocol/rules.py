@@ -28,6 +28,26 @@ class Resume(Protocol):
         ...
 
 
+class Withheld(Protocol):
+    """What a client is told nothing about, as long as this says so; all of a type URL and a name."""
+
+    def active(self) -> bool:
+        """Whether there is anything of the sort now: most of the time there is not."""
+        ...
+
+    def __call__(self, type_url: str, name: str) -> bool:
+        """Whether a resuming client that holds it, in another version or though it is gone, is not told."""
+        ...
+
+    def definition(self, type_url: str, name: str) -> object:
+        """What it is by this cluster's own word, None for nothing: another word is told at once."""
+        ...
+
+    def lingers(self, type_url: str, name: str) -> bool:
+        """Whether no client is told that it is gone, though it has just been removed."""
+        ...
+
+
 class TypeRules(Record, frozen=True):
     """How one type is served.
 
@@ -37,10 +57,8 @@ class TypeRules(Record, frozen=True):
     in responses of their own, once the client has ACKed the revision of that type which caused them (both:
     decision D8). `own_groups`: groups that a client without the wildcard follows by itself (decision D12);
     `own_only`: it gets these and nothing else, whatever it asks for (decision D37).
-    `member_groups`: groups that a client which holds a name follows with it. `withheld` says which names a
-    resuming client is told nothing about for now, `definition` what such a name is by this cluster's own
-    word: once that changes it is told (decision D13); without it, any new content counts. `resume` is the
-    digest hook of peers.
+    `member_groups`: groups that a client which holds a name follows with it. `withheld` says what a client is
+    not told for now (decision D13). `resume` is the digest hook of peers.
     """
 
     waits_for_ack: bool = True
@@ -50,6 +68,5 @@ class TypeRules(Record, frozen=True):
     own_groups: Callable[[Node], tuple[str, ...]] | None = None
     own_only: bool = False
     member_groups: Callable[[str], tuple[str, ...]] | None = None
-    withheld: Callable[[str, str], bool] | None = None
-    definition: Callable[[str, str], object] | None = None
+    withheld: Withheld | None = None
     resume: Resume | None = None

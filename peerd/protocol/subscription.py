@@ -153,7 +153,7 @@ class Subscription:
         self.compared = 0
         self.offer = Offer.NONE
         self.late: tuple[str, ...] = ()  # removals of a resume that wait for another type's ACK
-        self.withheld: dict[str, object] = {}  # name -> what it was here when it was withheld (withheld.py)
+        self.withheld: dict[str, object] = {}  # name -> what it was here when it was withheld
         # Single names.
         self.keys: dict[str, None] = {}  # to be answered, in the order they were asked
         self.subscribed: set[str] = set()

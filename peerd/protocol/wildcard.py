@@ -6,7 +6,7 @@ from peerd.limits import CHANGE_LOG_NAMES, hit
 from peerd.model.frame import Frame
 from peerd.protocol.errors import BehindError
 from peerd.protocol.subscription import Subscription
-from peerd.protocol.withheld import still_withheld, withhold
+from peerd.protocol.withheld import keep_back, withhold
 
 SLICE = 2_000  # map entries between two chances for others
 
@@ -43,7 +43,7 @@ def first(subscription: Subscription) -> tuple[Frame, ...]:
     # What the comparison found, and what changed since it was made.
     check_horizon(subscription, since)
     net = source.net(since)
-    kept = still_withheld(subscription, (*net.puts, *net.removals))
+    kept = keep_back(subscription, net.puts, net.removals)
     removals = tuple(
         name
         for name in dict.fromkeys((*subscription.removals, *net.removals))
@@ -81,9 +81,10 @@ def changes(subscription: Subscription) -> tuple[Frame, ...]:
         return ()
     check_horizon(subscription, subscription.cursor)
     removals = not subscription.rules.removals_after
-    if subscription.withheld:
+    rule = subscription.rules.withheld
+    if rule is not None and (subscription.withheld or rule.active()):
         net = source.net(subscription.cursor)
-        kept = still_withheld(subscription, (*net.puts, *net.removals))
+        kept = keep_back(subscription, net.puts, net.removals if removals else ())
         if kept:
             subscription.cursor = source.revision
             puts = tuple(name for name in net.puts if name not in kept)
@@ -103,12 +104,9 @@ def late_removals(subscription: Subscription, until: int) -> tuple[Frame, ...]:
     since, subscription.removed = subscription.removed, until
     late = tuple(name for name in subscription.late if source.get(name) is None)
     subscription.late = ()
-    if not late and not subscription.withheld:
+    if not late:
         return source.removals(since, until)
-    gone = source.gone(since, until)
-    kept = still_withheld(subscription, gone)
-    removals = (*late, *(name for name in gone if name not in kept))
-    return source.answer(subscription.span("x"), (), removals) if removals else ()
+    return source.answer(subscription.span("x"), (), (*late, *source.gone(since, until)))
 
 
 def check_horizon(subscription: Subscription, cursor: int) -> None:

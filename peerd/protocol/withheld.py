@@ -1,12 +1,15 @@
-"""What a resuming client is told nothing of for now: a peer that has not spoken may know better (D13).
+"""What a client is told nothing of for now: a peer that has not spoken may know better (decision D13).
 
-Found when its versions are compared; kept back from what changes afterwards too, for the first of two missing
-peers to speak makes a resource that still lacks the other. Only a change of what the name is *here* goes out.
+Found when a resuming client's versions are compared; kept back from what changes afterwards too, for the
+first of two missing peers to speak makes a resource that still lacks the other.
 """
 
 from collections.abc import Iterable
 
 from peerd.protocol.subscription import Subscription
+
+_REDEFINED = object()
+"""Told again since it was withheld, or never withheld at all: only its removal waits."""
 
 
 def withhold(subscription: Subscription, names: Iterable[str]) -> frozenset[str]:
@@ -16,42 +19,54 @@ def withhold(subscription: Subscription, names: Iterable[str]) -> frozenset[str]
         return frozenset()
     kept = frozenset(name for name in names if rule(subscription.type_url, name))
     for name in kept:
-        subscription.withheld[name] = _definition(subscription, name)
+        subscription.withheld[name] = rule.definition(subscription.type_url, name)
     return kept
 
 
-def still_withheld(subscription: Subscription, names: Iterable[str]) -> frozenset[str]:
-    """Those of changed *names* that stay kept back; the others of them are so no longer."""
-    kept = set()
-    for name in names:
-        if name in subscription.withheld:
-            if _may_go(subscription, name):
-                del subscription.withheld[name]
-            else:
+def keep_back(subscription: Subscription, puts: Iterable[str], removals: Iterable[str]) -> frozenset[str]:
+    """Those of the changed names that the client is not told of now."""
+    rule = subscription.rules.withheld
+    if rule is None:
+        return frozenset()
+    kept, url, withheld = set(), subscription.type_url, subscription.withheld
+    for name in puts if withheld else ():
+        if name in withheld:
+            if not rule(url, name):
+                del withheld[name]
+            elif not _redefined(subscription, name):
                 kept.add(name)
+    for name in removals:
+        if rule(url, name) if name in withheld else rule.lingers(url, name):
+            withheld.setdefault(name, _REDEFINED)
+            kept.add(name)
+        else:
+            withheld.pop(name, None)
     return frozenset(kept)
 
 
 def release(subscription: Subscription) -> tuple[str, ...]:
     """The names that may go now: nobody is waited for any more, or what they are here has changed."""
-    found = tuple(name for name in subscription.withheld if _may_go(subscription, name))
-    for name in found:
-        del subscription.withheld[name]
-    return found
+    rule, withheld = subscription.rules.withheld, subscription.withheld
+    if rule is None:
+        return ()
+    found = []
+    for name, definition in list(withheld.items()):
+        if not rule(subscription.type_url, name):
+            del withheld[name]
+            if definition is not _REDEFINED or subscription.source.get(name) is None:
+                found.append(name)
+        elif definition is not _REDEFINED and _redefined(subscription, name):
+            found.append(name)
+    return tuple(found)
 
 
-def _may_go(subscription: Subscription, name: str) -> bool:
-    rule = subscription.rules.withheld
-    if rule is None or not rule(subscription.type_url, name):
-        return True
-    # That our own definition is gone is no word on those of peers.
-    present = subscription.source.get(name) is not None
-    return present and _definition(subscription, name) != subscription.withheld[name]
-
-
-def _definition(subscription: Subscription, name: str) -> object:
-    definition = subscription.rules.definition
-    if definition is not None:
-        return definition(subscription.type_url, name)
-    resource = subscription.source.get(name)
-    return resource.version if resource is not None else ""
+def _redefined(subscription: Subscription, name: str) -> bool:
+    """Whether our own word on it changed. That it is gone is no word on those of peers."""
+    rule, before = subscription.rules.withheld, subscription.withheld[name]
+    if rule is None or before is _REDEFINED or subscription.source.get(name) is None:
+        return before is _REDEFINED
+    now = rule.definition(subscription.type_url, name)
+    if now is None or now == before:
+        return False
+    subscription.withheld[name] = _REDEFINED
+    return True

@@ -13,7 +13,7 @@ from peerd.model.clock import Clock
 from peerd.model.types import ADDRESS, AUTHORIZATION, DELTA_METHOD, STATE_OF_THE_WORLD_METHOD
 from peerd.protocol.envelope import DeltaRequest, Node
 from peerd.protocol.interest import Interest
-from peerd.protocol.rules import TypeRules
+from peerd.protocol.rules import TypeRules, Withheld
 from peerd.protocol.server import DeltaServer, Outgoing
 from peerd.protocol.subscription import TypeStatus
 from peerd.resources.store import ResourceStore
@@ -40,24 +40,19 @@ def _own_pods(node: Node) -> tuple[str, ...]:
     return (f"node/{name}",) if name else ()
 
 
-def ztunnel_rules(
-    withheld: Callable[[str, str], bool] | None = None,
-    definition: Callable[[str, str], object] | None = None,
-) -> dict[str, TypeRules]:
+def ztunnel_rules(withheld: Withheld | None = None) -> dict[str, TypeRules]:
     """How ztunnel's two types are served (decisions D8, D10, D12).
 
-    *withheld* says which names a resuming ztunnel is told nothing about for now, *definition* what such a
-    name is by this cluster's own word (decision D13).
+    *withheld* says what a ztunnel is not told for now (decision D13). Policies come from this cluster alone.
     """
     return {
         # A policy that a workload names and ztunnel does not know is skipped: it fails open.
-        AUTHORIZATION: TypeRules(waits_for_ack=False, removals_after=ADDRESS, withheld=withheld),
+        AUTHORIZATION: TypeRules(waits_for_ack=False, removals_after=ADDRESS),
         ADDRESS: TypeRules(
             puts_after=AUTHORIZATION,
             own_groups=_own_pods,
             member_groups=lambda name: (f"service/{name}",),
             withheld=withheld,
-            definition=definition,
         ),
     }
 

@@ -67,6 +67,26 @@ def ztunnel_store(**options: int) -> ResourceStore:
     return ResourceStore((AUTHORIZATION, ADDRESS), "test", **options)
 
 
+class Missing:
+    """`Withheld` of what is in `names`, which are `here` by our own word."""
+
+    def __init__(self, *names: str, here: str = "1") -> None:
+        self.names = set(names)
+        self.here = here
+
+    def active(self) -> bool:
+        return bool(self.names)
+
+    def __call__(self, _type_url: str, name: str) -> bool:
+        return name in self.names
+
+    def definition(self, _type_url: str, _name: str) -> str | None:
+        return self.here or None
+
+    def lingers(self, _type_url: str, name: str) -> bool:
+        return name in self.names
+
+
 class Driver:
     """A machine and the client on the other end, with nothing in between.
 

@@ -124,6 +124,15 @@ def test_a_gateway_that_allows_takeover_counts_unless_the_service_opts_out(label
     assert found(ADDRESS, LOCAL) is (not labels)
 
 
+def test_a_service_that_goes_lingers_while_a_peer_may_have_it():
+    """Remote workloads do not: of each its own peer has spoken."""
+    assert rule().lingers(ADDRESS, GLOBAL)
+    assert not rule().lingers(ADDRESS, LOCAL)
+    assert rule(forgotten=True).lingers(ADDRESS, LOCAL)
+    assert not rule(forgotten=True).lingers(ADDRESS, REMOTE)
+    assert not rule(unsynced=False).lingers(ADDRESS, GLOBAL)
+
+
 def test_a_definition_is_what_our_own_objects_say():
     """Whatever peers add to the name."""
     here, other = rule(service("reviews", TAKEN)), rule(service("reviews", TAKEN, ports=(80, 90)))

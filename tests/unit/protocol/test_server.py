@@ -25,7 +25,7 @@ from peerd.protocol.errors import (
 from peerd.protocol.rules import Offer, TypeRules
 from peerd.protocol.subscription import TRANSITIONS, Event, State, Subscription
 from peerd.serve.ads import ztunnel_rules
-from tests.support.delta import NODE, Driver, drop, names, policy, put, resource, ztunnel_store
+from tests.support.delta import NODE, Driver, Missing, drop, names, policy, put, resource, ztunnel_store
 
 EMPTY = "a response with nothing in it"
 
@@ -230,10 +230,10 @@ def test_malformed_versions_end_the_stream() -> None:
 
 def test_a_withheld_removal_goes_once_it_is_no_longer_withheld() -> None:
     """What an unsynced peer may own survives our restart (decision D13)."""
-    withheld = {"remote", "changed"}
+    missing = Missing("remote", "changed")
     driver = Driver(
         ztunnel_store(),
-        rules=ztunnel_rules(lambda _type, name: name in withheld),
+        rules=ztunnel_rules(missing),
         held={ADDRESS: {"remote": "1", "changed": "1", "local": "1"}},
     )
     driver.publish(put("changed", b"2"))
@@ -243,7 +243,7 @@ def test_a_withheld_removal_goes_once_it_is_no_longer_withheld() -> None:
     assert (names(response), response.removed) == ([], ("local",))
     assert driver.server.withholding == 2
     assert not driver.server.review()
-    withheld.clear()
+    missing.names.clear()
     assert driver.server.review()
     response = driver.step()
     assert (names(response), response.removed) == (["changed"], ("remote",))
@@ -251,30 +251,51 @@ def test_a_withheld_removal_goes_once_it_is_no_longer_withheld() -> None:
 
 
 def test_a_withheld_resource_whose_definition_changes_is_sent_at_once() -> None:
-    driver = Driver(
-        ztunnel_store(), rules=ztunnel_rules(lambda _type, name: name == "s"), held={ADDRESS: {"s": "1"}}
-    )
+    missing = Missing("s")
+    driver = Driver(ztunnel_store(), rules=ztunnel_rules(missing), held={ADDRESS: {"s": "1"}})
     driver.publish(put("s", b"2"))
     driver.open()
     assert not driver.settle()[-1].resources
+    missing.here = "2"
     driver.publish(put("s", b"3"))
     assert names(driver.step()) == ["s"]
     assert not driver.server.review()
     assert driver.settle() == []
+    driver.publish(put("s", b"4"))
+    assert [names(each) for each in driver.settle()] == [["s"]], "from then on it is told"
 
 
-class Missing:
-    """Names that peers have a part in, and what they are here."""
+def test_a_definition_that_changed_without_a_word_is_sent_at_the_next_look() -> None:
+    missing = Missing("s")
+    driver = resumed(missing, "s", "w")
+    missing.here = "2"
+    assert driver.server.review()
+    assert [names(each) for each in driver.settle()] == [["s"]]
+    missing.names.clear()
+    assert not driver.server.review(), "it was told"
 
-    def __init__(self, *names: str) -> None:
-        self.names = set(names)
-        self.here = "1"
-        self.rules = ztunnel_rules(lambda _type, name: name in self.names, lambda _type, _name: self.here)
+
+def test_a_name_that_goes_while_a_peer_may_own_it_stays_though_nothing_was_withheld() -> None:
+    """Our own Service was deleted, and a missing peer may have one of that name (decision D13)."""
+    missing = Missing()
+    driver = connected(put("s", b"1"), put("w", b"1"), rules=ztunnel_rules(missing))
+    missing.names.add("s")
+    driver.publish(drop("s"), drop("w"))
+    assert [each.removed for each in driver.settle()] == [("w",)]
+    driver.publish(put("s", b"2"))
+    assert [names(each) for each in driver.settle()] == [["s"]], "what it is now is told"
+    driver.publish(drop("s"))
+    assert driver.settle() == []
+    missing.names.clear()
+    assert driver.server.review()
+    assert [each.removed for each in driver.settle()] == [("s",)]
 
 
 def resumed(missing: Missing, *there: str, **options) -> Driver:
     """A client that held `s` and `w` in older versions, settled; *there* are what the store holds by now."""
-    driver = Driver(ztunnel_store(), rules=missing.rules, held={ADDRESS: {"s": "1", "w": "1"}}, **options)
+    driver = Driver(
+        ztunnel_store(), rules=ztunnel_rules(missing), held={ADDRESS: {"s": "1", "w": "1"}}, **options
+    )
     driver.publish(*(put(name, b"2") for name in there))
     driver.open()
     driver.settle()
@@ -311,20 +332,9 @@ def test_what_was_gone_and_comes_back_in_part_is_withheld_too_and_so_is_its_goin
     assert [each.removed for each in driver.settle()] == [("s",)]
 
 
-def test_a_withheld_service_is_sent_once_its_definition_here_changes() -> None:
-    """Whoever edits a Service wants that seen (decision D13)."""
-    missing = Missing("s")
-    driver = resumed(missing, "s", "w")
-    missing.here = "2"
-    driver.publish(put("s", b"3"))
-    assert names(driver.step()) == ["s"]
-    driver.publish(put("s", b"4"))
-    assert [names(each) for each in driver.settle()] == [["s"]], "from then on it is like any other"
-
-
 def test_what_changes_between_comparison_and_first_answer_is_withheld_too() -> None:
     missing = Missing("s")
-    driver = Driver(ztunnel_store(), rules=missing.rules, held={ADDRESS: {"s": "1", "w": "1"}})
+    driver = Driver(ztunnel_store(), rules=ztunnel_rules(missing), held={ADDRESS: {"s": "1", "w": "1"}})
     driver.publish(put("s", b"2"), put("w", b"2"))
     driver.open()
     driver.publish(put("s", b"3"), put("v", b"1"))
@@ -336,7 +346,7 @@ def test_clients_on_demand_are_not_told_in_fewer_words_either() -> None:
     missing = Missing("s", "gone")
     driver = Driver(
         ztunnel_store(),
-        rules=missing.rules,
+        rules=ztunnel_rules(missing),
         held={ADDRESS: {"s": "1", "gone": "1", "w": "1"}},
         on_demand=("s", "gone", "w"),
     )

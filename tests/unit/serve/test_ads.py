@@ -21,7 +21,7 @@ from peerd.serve.connections import ConnectionRegistry
 from peerd.serve.debug_types import DebugTypes
 from peerd.transport.base import ClientStream, StatusCode, Stream, StreamClosed
 from peerd.transport.memory import MemoryNetwork, MemoryServer
-from tests.support.delta import NODE, FakeClock, drop, names, policy, put, ztunnel_store
+from tests.support.delta import NODE, FakeClock, Missing, drop, names, policy, put, ztunnel_store
 
 ZTUNNEL = Caller(CallerKind.WORKLOAD, SpiffeId("cluster.local", "istio-system", "ztunnel"))
 LOOPBACK = Caller(CallerKind.LOOPBACK)
@@ -319,15 +319,15 @@ async def test_streams_past_the_limit_are_refused() -> None:
 
 
 async def test_withheld_names_are_looked_at_again_by_themselves() -> None:
-    withheld = {"remote"}
-    async with running(rules=ztunnel_rules(lambda _type, name: name in withheld)) as service:
+    missing = Missing("remote")
+    async with running(rules=ztunnel_rules(missing)) as service:
         client = DeltaClient((AUTHORIZATION, ADDRESS), NODE, {ADDRESS: {"remote": "1"}})
         stream = await service.open(*client.start())
         for _ in range(2):
             first = await response(stream)
             await stream.send(client.accept(first))
             assert not first.removed
-        withheld.clear()
+        missing.names.clear()
         assert (await response(stream)).removed == ("remote",)
 
 
