@@ -55,8 +55,7 @@ class GeneratedServiceEntry(Record, frozen=True):
     """One global service as a ServiceEntry `autogen.<ns>.<svc>` (decision D28, measured: beside istiod).
 
     `service` is `<namespace>/<name>` of what it stands for, `selector` what it takes as endpoints, as sorted
-    pairs. `labels` and `annotations` are those that the reader of the object acts upon. `takeover` records
-    that the service's local name is taken over: empty, `label` or `rule` (decision D23).
+    pairs. `labels` and `annotations` are those that the reader of the object acts upon.
     """
 
     namespace: str
@@ -69,7 +68,6 @@ class GeneratedServiceEntry(Record, frozen=True):
     labels: tuple[tuple[str, str], ...] = ()
     annotations: tuple[tuple[str, str], ...] = ()
     aliases: tuple[str, ...] = ()
-    takeover: str = ""
 
 
 class GeneratedWorkloadEntry(Record, frozen=True):

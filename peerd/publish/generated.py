@@ -14,10 +14,11 @@ import msgspec
 from peerd.limits import GENERATED_BYTES, hit
 from peerd.model.changes import OwnChange
 from peerd.model.diagnostic import Diagnostic
-from peerd.model.generated import Generated
+from peerd.model.federation import Takeover
+from peerd.model.generated import Generated, GeneratedServiceEntry
 from peerd.model.record import Record
 from peerd.publish.generated_manifests import GATEWAY, RESOURCES, SERVICE_ENTRY, manifest, order_of, ref_of
-from peerd.publish.writer import Observed, Writer
+from peerd.publish.writer import Observed, Ref, Writer
 
 
 class _Live(Record, frozen=True):
@@ -38,16 +39,33 @@ class GeneratedObjects:
         self._live: dict[str, _Live] = {}
         self._unheard: frozenset[str] | None = None
         self._too_large: dict[str, int] = {}
+        self._takeovers: dict[str, Takeover] = {}
+        self._of_service: dict[str, set[str]] = {}
+        self._addressed: set[str] = set()
 
     def put(self, changes: Iterable[tuple[str, Generated | None]]) -> None:
         """Derivation wants these as they are, or with None not at all (`Commit.generated`)."""
         for key, found in changes:
-            if found is None:
-                self._wanted.pop(key, None)
-            else:
+            before = self._wanted.pop(key, None)
+            if isinstance(before, GeneratedServiceEntry):
+                self._of_service[before.service].discard(key)
+            if found is not None:
                 self._wanted[key] = found
+            if isinstance(found, GeneratedServiceEntry):
+                self._of_service.setdefault(found.service, set()).add(key)
             if self._unheard is not None:
                 self._say(key, self._unheard)
+
+    def takeovers(self, changes: Iterable[tuple[str, Takeover | None]]) -> None:
+        """What is to outlive the Services that asked for a takeover (`Commit.takeovers`, decision D23)."""
+        for service, found in changes:
+            if found is None:
+                self._takeovers.pop(service, None)
+            else:
+                self._takeovers[service] = found
+            for key in sorted(self._of_service.get(service, ())):
+                if self._unheard is not None:
+                    self._say(key, self._unheard)
 
     def observe(self, changes: Sequence[OwnChange]) -> None:
         """Objects of ours, as they lie in the cluster (`Sink.own`)."""
@@ -59,11 +77,15 @@ class GeneratedObjects:
             if change.object is None:
                 self._live.pop(key, None)
                 self._writer.observe(ref, None)
+                if key in self._addressed:
+                    self._writer.observe(_status(ref), None)
                 continue
             self._live[key] = _facts(change.object)
             meta = change.object["metadata"]
             observed = Observed(meta.get("uid", ""), meta.get("resourceVersion", ""), change.object)
             self._writer.observe(ref, observed)
+            if key in self._addressed:
+                self._writer.observe(_status(ref), observed)
             if self._unheard is not None and key not in self._wanted:
                 self._say(key, self._unheard)
 
@@ -79,9 +101,15 @@ class GeneratedObjects:
         for key in sorted(self._wanted.keys() | self._live.keys()):
             self._say(key, unheard)
 
-    def addresses(self, key: str, found: Mapping[str, Sequence[str]]) -> None:
-        """Record addresses by host in the status of a ServiceEntry of ours (decision D28)."""
-        ref = msgspec.structs.replace(ref_of(key), subresource="status")
+    def addresses(self, key: str, found: Mapping[str, Sequence[str]] | None) -> None:
+        """Record addresses by host in the status of a ServiceEntry (decision D28); None: it is gone."""
+        ref = _status(ref_of(key))
+        if found is None:
+            if key in self._addressed:
+                self._addressed.discard(key)
+                self._writer.want(ref, None)
+            return
+        self._addressed.add(key)
         allocated = [{"host": host, "value": each} for host, values in found.items() for each in values]
         meta = {"namespace": ref.namespace, "name": ref.name}
         self._writer.want(ref, {"metadata": meta, "status": {"addresses": allocated}}, exact=False)
@@ -107,7 +135,8 @@ class GeneratedObjects:
             if not may_be_theirs:
                 self._writer.want(ref, None, order=order_of(ref))
             return
-        tree = manifest(found)
+        takeover = self._takeovers.get(found.service) if isinstance(found, GeneratedServiceEntry) else None
+        tree = manifest(found, takeover)
         if unheard and live is not None and ref.resource is SERVICE_ENTRY:
             _keep(tree["spec"], live)
         size = len(msgspec.json.encode(tree))
@@ -117,6 +146,10 @@ class GeneratedObjects:
             return
         self._too_large.pop(key, None)
         self._writer.want(ref, tree, order=order_of(ref))
+
+
+def _status(ref: Ref) -> Ref:
+    return msgspec.structs.replace(ref, subresource="status")
 
 
 def _facts(tree: Mapping[str, Any]) -> _Live:

@@ -3,10 +3,11 @@
 Only what is said is written: an absent field, not an empty one, so that the API server has nothing to add.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from peerd.kubeapi.objects import Resource
+from peerd.model.federation import Takeover
 from peerd.model.generated import (
     GENERATED_LABEL,
     GENERATED_VALUE,
@@ -26,6 +27,7 @@ CLUSTER = "peering.peerd.io/cluster"
 GATEWAY = "peering.peerd.io/gateway"
 TAKEOVER = "peering.peerd.io/takeover"
 ALIASES = "solo.io/service-aliases"
+_RULE = "rule"
 REDIRECTION = "ambient.istio.io/redirection"
 
 
@@ -40,18 +42,25 @@ def order_of(ref: Ref) -> int:
     return 0 if ref.resource is SERVICE_ENTRY else 1
 
 
-def manifest(found: Generated) -> dict[str, Any]:
-    """The fields of an object that are ours."""
+def manifest(found: Generated, takeover: Takeover | None = None) -> dict[str, Any]:
+    """The fields of an object that are ours; *takeover* is recorded in its ServiceEntry (decision D23)."""
     if isinstance(found, GeneratedServiceEntry):
-        return _service_entry(found)
+        return _service_entry(found, takeover)
     return _workload_entry(found)
 
 
-def _service_entry(found: GeneratedServiceEntry) -> dict[str, Any]:
+def takeover_of(tree: Mapping[str, Any]) -> tuple[str, Takeover | None]:
+    """The service of a generated ServiceEntry, and the takeover that is recorded in it."""
+    annotations = tree["metadata"].get("annotations") or {}
+    word = annotations.get(TAKEOVER, "")
+    return annotations.get(SERVICE, ""), Takeover(by_rule=word == _RULE) if word else None
+
+
+def _service_entry(found: GeneratedServiceEntry, takeover: Takeover | None) -> dict[str, Any]:
     annotations = {
         SERVICE: found.service,
         ALIASES: ",".join(found.aliases),
-        TAKEOVER: found.takeover,
+        TAKEOVER: "" if takeover is None else _RULE if takeover.by_rule else "label",
         **dict(found.annotations),
     }
     spec = {
