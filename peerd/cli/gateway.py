@@ -57,6 +57,9 @@ _EXAMPLE = """
 @click.option("--stats", default="0.0.0.0:15020", show_default=True, metavar="HOST:PORT")
 @click.option("--locality", default="", metavar="REGION/ZONE/SUBZONE", help="Where this replica runs.")
 @click.option(
+    "--drain-notice-seconds", default=5.0, show_default=True, help="What load balancers are given to notice."
+)
+@click.option(
     "--drain-seconds", default=30.0, show_default=True, help="What open tunnels are given at the end."
 )
 @click.option("--concurrency", default=0, help="Envoy's worker threads; 0: one for each core.")

@@ -41,19 +41,21 @@ async def ask(directory: Path, method: str, path: str) -> str:
     return (body if b"chunked" not in head.lower() else _unchunked(body)).decode("utf-8", "replace")
 
 
-async def drain(directory: Path, seconds: float) -> None:
-    """Turn away what is new, and wait until what is there has ended, at most *seconds*.
+async def drain(directory: Path, notice: float, seconds: float) -> None:
+    """Send away whoever comes, and wait until what is there has ended, at most *seconds*.
 
-    Probes fail from now on, and callers are told to open their next tunnel elsewhere (GOAWAY); the tunnels
-    that are open go on. Envoy itself goes on until it is told to end.
+    Probes fail from now on, and callers are told to open their next tunnel elsewhere (GOAWAY). Who comes none
+    the less within *notice* seconds is served: a load balancer has yet to notice. Tunnels that are open go
+    on, and so does Envoy until it is told to end.
 
     Raises:
         AdminError: Envoy does not answer.
     """
     await ask(directory, "POST", "/healthcheck/fail")
     await ask(directory, "POST", "/drain_listeners?graceful&skip_exit")
+    await asyncio.sleep(min(notice, seconds))
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(max(0.0, seconds - notice)):
             while await active(directory):  # noqa: ASYNC110 (Envoy tells nobody)
                 await asyncio.sleep(0.1)
 

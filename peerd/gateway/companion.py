@@ -20,7 +20,7 @@ log = structlog.get_logger("peerd.gateway")
 
 _FIRST_RETRY, _LAST_RETRY, _JITTER = 1.0, 150.0, 0.2  # as ztunnel's (wire-contract §5.4)
 _LOOK = 10.0  # seconds between two looks at the files of roots
-_DRAIN_TIME = 3_600  # Envoy's own bound on draining; ours is shorter and decides
+_DRAIN_TIME = 3_600  # what tunnels of a replaced listener are given; at the end our own bound decides
 
 
 class Companion:
@@ -97,7 +97,8 @@ class Companion:
     async def stop(self) -> None:
         """Drain Envoy, then end it, whether or not it is our child."""
         try:
-            await admin.drain(self._directory, self._settings.drain_seconds)
+            settings = self._settings
+            await admin.drain(self._directory, settings.drain_notice_seconds, settings.drain_seconds)
             await admin.end(self._directory)
         except admin.AdminError as error:
             log.warning("envoy not drained", reason=str(error))
@@ -143,6 +144,8 @@ def envoy_arguments(settings: GatewaySettings) -> list[str]:
         "--disable-hot-restart",
         "--drain-time-s",
         str(_DRAIN_TIME),
+        "--drain-strategy",
+        "immediate",
         "--file-flush-interval-msec",
         "1000",
         "--log-level",

@@ -36,6 +36,7 @@ class GatewaySettings(Record, frozen=True):
     ca_server_name: str = ""
     other_roots: tuple[tuple[str, str], ...] = ()
     validity_seconds: int = 86_400
+    drain_notice_seconds: float = 5.0
     drain_seconds: float = 30.0
     concurrency: int = 0
     envoy: str = ""

@@ -53,6 +53,12 @@ class Caller:
         self._identity = gateway_identity
         self._network = network
         self._outer: Http2 | None = None
+        self._connecting = asyncio.Lock()
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the gateway has sent us away: open tunnels go on, the next one needs another connection."""
+        return self._outer is not None and self._outer.leaving
 
     async def connect(self) -> None:
         """Open the outer connection. Raises HboneError, OSError."""
@@ -67,8 +73,9 @@ class Caller:
         Raises:
             HboneError: it did not get there, or somebody else was there.
         """
-        if self._outer is None:
-            await self.connect()
+        async with self._connecting:
+            if self._outer is None:
+                await self.connect()
         assert self._outer is not None  # noqa: S101 (just made)
         headers = {"baggage": f"k8s.cluster.name={self._network}"}
         outer = await self._outer.connect(authority, headers)
@@ -119,6 +126,7 @@ class Receiver:
         self._context = server_context(FixedTls(material), self.refused.append)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self.open = 0
         self.served: list[tuple[str, str, str]] = []
 
     async def start(self) -> None:
@@ -140,26 +148,29 @@ class Receiver:
             self._server.close()
             self._server = None
 
+    def _gone(self, _task: asyncio.Task[None]) -> None:
+        self.open -= 1
+
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 (asyncio made it)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        self.open += 1
+        task.add_done_callback(self._gone)
         tls = TlsPipe(SocketPipe(reader, writer), self._context, self._material, server=True)
         try:
             await tls.handshake()
-        except (HboneError, OSError) as error:
-            self.refused.append(str(error))
-            await tls.close()
-            return
-        http = Http2(tls, client=False)
-        try:
-            await http.begin(lambda tunnel: self._serve(tunnel, tls.uris))
-            await http.finished()
+            http = Http2(tls, client=False)
+            try:
+                await http.begin(lambda tunnel: self._serve(tunnel, tls.uris))
+                await http.finished()
+            finally:
+                await http.close()
         except (HboneError, OSError) as error:
             self.refused.append(str(error))
         finally:
-            await http.close()
+            await tls.close()
 
     async def _serve(self, tunnel: Tunnel, caller: tuple[str, ...]) -> None:
         method = tunnel.headers.get(":method")

@@ -15,6 +15,7 @@ import h2.connection
 import h2.errors
 import h2.events
 import h2.exceptions
+from hyperframe.frame import Frame, GoAwayFrame
 
 from peerd.transport.tls import TlsError, TlsMaterial, peer_certificate
 
@@ -150,7 +151,7 @@ class Http2:
     def __init__(self, pipe: Pipe, *, client: bool, name: str = "") -> None:
         self._pipe = pipe
         self._name = name
-        self._state = h2.connection.H2Connection(h2.config.H2Configuration(client_side=client))
+        self._state = _Connection(h2.config.H2Configuration(client_side=client))
         self._tunnels: dict[int, Tunnel] = {}
         self._accept: Accept | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -164,6 +165,11 @@ class Http2:
         self._accept = accept
         await self.flush()
         self._runner = asyncio.ensure_future(self._run())
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the far end takes no further tunnels, or is gone."""
+        return bool(self._ended)
 
     async def finished(self) -> None:
         """Wait for the far end to go."""
@@ -268,7 +274,7 @@ class Http2:
             case h2.events.WindowUpdated() | h2.events.RemoteSettingsChanged():
                 self._room.set()
             case h2.events.ConnectionTerminated():
-                self._ended = "GOAWAY"
+                self._ended = self._ended or "sent away by GOAWAY"
 
     def _finish(self, reason: str) -> None:
         self._ended = self._ended or reason
@@ -336,6 +342,16 @@ class Tunnel:
         if self._ended is None:
             self._ended = reason
         self._changed.set()
+
+
+class _Connection(h2.connection.H2Connection):
+    """h2's, save that a GOAWAY leaves open streams alone: who drains sends one and serves them on."""
+
+    def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[h2.events.Event]]:
+        event = h2.events.ConnectionTerminated()
+        event.error_code = frame.error_code
+        event.last_stream_id = frame.last_stream_id
+        return [], [event]
 
 
 def _text(headers: Iterable[tuple[bytes, bytes]] | None) -> dict[str, str]:
