@@ -63,6 +63,17 @@ def timed(wanted: Mapping[str, Any], live: Mapping[str, Any] | None, now: str) -
     return {**wanted, "status": {**status, "conditions": conditions}}
 
 
+def transitions(
+    wanted: Mapping[str, Any], live: Mapping[str, Any] | None
+) -> Iterator[tuple[Mapping[str, Any] | None, Mapping[str, Any]]]:
+    """Conditions of *wanted* whose status or reason *live* has otherwise, each with what it was before."""
+    held = {each.get("type"): each for each in _conditions(live)}
+    for each in (wanted.get("status") or {}).get("conditions") or ():
+        before = held.get(each["type"])
+        if before is None or (before.get("status"), before.get("reason")) != (each["status"], each["reason"]):
+            yield before, each
+
+
 def _conditions(live: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
     status = (live or {}).get("status") or {}
     return [each for each in status.get("conditions") or () if isinstance(each, Mapping)]

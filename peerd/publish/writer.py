@@ -32,7 +32,7 @@ from peerd.limits import KUBE_WRITE_S, KUBE_WRITES, OBJECT_WRITES, hit
 from peerd.model.clock import Clock
 from peerd.model.generated import FIELD_MANAGER, GENERATED_LABEL, GENERATED_VALUE
 from peerd.model.record import Record
-from peerd.publish.drift import drift, foreign, timed
+from peerd.publish.drift import drift, foreign, timed, transitions
 from peerd.publish.pace import Bucket, retry_wait
 
 log = structlog.get_logger("peerd.writer")
@@ -62,7 +62,11 @@ class Ref(Record, frozen=True):
 
 
 class Observed(Record, frozen=True):
-    """An object as the API server has it. `tree` is its decoded JSON, or the part that we write."""
+    """An object as the API server has it. `tree` is its decoded JSON, or the part that we write.
+
+    `resource_version` may be empty where whoever watches does not keep it: then an edit within 30 s of our
+    own write is told from that write's past, and undone, only when those are over.
+    """
 
     uid: str
     resource_version: str
@@ -89,6 +93,14 @@ class Notice(Record, frozen=True):
     kind: NoticeKind
     ref: Ref
     message: str
+
+
+class Transition(Record, frozen=True):
+    """A condition of *ref* was written with another status or reason than before; `before` may be None."""
+
+    ref: Ref
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any]
 
 
 class Permit(Protocol):
@@ -143,6 +155,7 @@ class Writer:
         source: draws the jitter of retries.
         permit: says for how long writes are allowed; call `wake` when that begins.
         tell: takes notices, at most one per change.
+        changed: takes transitions of conditions, once they are written.
         manager: the field manager's name.
     """
 
@@ -154,6 +167,7 @@ class Writer:
         source: random.Random,
         permit: Permit | None = None,
         tell: Callable[[Notice], None] = lambda _notice: None,
+        changed: Callable[[Transition], None] = lambda _transition: None,
         manager: str = FIELD_MANAGER,
     ) -> None:
         self._objects = objects
@@ -161,6 +175,7 @@ class Writer:
         self._random = source
         self._permit = permit or Always()
         self._tell = tell
+        self._changed = changed
         self._manager = manager
         self._entries: dict[Ref, _Entry] = {}
         self._ready: list[tuple[int, int, _SortKey, int, Ref]] = []
@@ -207,9 +222,14 @@ class Writer:
         """The API server has *ref* like this, or with None not at all: from a watch, in its order."""
         entry = self._entry(ref)
         if entry.expected:
-            if observed is not None and observed.resource_version == entry.expected:
+            version = "" if observed is None else observed.resource_version
+            if self._as_wanted(ref, entry, observed):
+                entry.behind = None
+                if version in {"", entry.expected}:
+                    entry.expected = ""
+            elif version == entry.expected:
                 entry.expected, entry.behind = "", None
-            elif self._clock.monotonic() < entry.expected_until and _older(observed, entry.expected):
+            elif self._clock.monotonic() < entry.expected_until and _older(version, entry.expected):
                 # Of before our write: it matters only if the write's own event never comes.
                 entry.behind = (observed,)
                 heapq.heappush(self._waiting, (entry.expected_until, ref.sort_key, 0, ref))
@@ -355,6 +375,8 @@ class Writer:
         if drift(answer, wanted, exact=entry.exact):
             entry.lenient = manifest, _encode(_projected(answer, msgspec.json.decode(manifest)))
         self._settle(ref, entry, manifest)
+        for before, after in transitions(wanted, tree) if ref.subresource else ():
+            self._changed(Transition(ref, before, after))
         if reverts:
             self._say(
                 NoticeKind.REVERTED, ref, f"was edited ({', '.join(reverts)}); it is as generated again"
@@ -466,6 +488,11 @@ class Writer:
         if requeue:
             self._enqueue(ref, entry)
 
+    def _as_wanted(self, ref: Ref, entry: _Entry, observed: Observed | None) -> bool:
+        if observed is None or entry.wanted is None or not (ref.subresource or observed.ours):
+            return False
+        return not self._drift(entry, observed.tree, entry.wanted)
+
     def _drift(self, entry: _Entry, tree: Mapping[str, Any], manifest: bytes) -> tuple[str, ...]:
         wanted = msgspec.json.decode(manifest)
         fields = drift(tree, wanted, exact=entry.exact)
@@ -565,9 +592,6 @@ def _projected(tree: Any, wanted: Any) -> Any:
     return tree
 
 
-def _older(observed: Observed | None, expected: str) -> bool:
-    """Whether an observation is of before version *expected*; a deletion has no version, and may be."""
-    if observed is None:
-        return True
-    version = observed.resource_version
+def _older(version: str, expected: str) -> bool:
+    """Whether an observation is of before version *expected*; where it has none, it may be."""
     return not (version.isdigit() and expected.isdigit()) or int(version) < int(expected)

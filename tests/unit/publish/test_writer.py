@@ -43,6 +43,7 @@ class Rig:
         self.clock = SteppedTime()
         self.permitted = float("inf")
         self.notices = []
+        self.changed = []
         self.late = []
         self.lagging = False
         self.writer = Writer(
@@ -51,6 +52,7 @@ class Rig:
             source=random.Random(7),
             permit=self,
             tell=self.notices.append,
+            changed=self.changed.append,
         )
         if watch:
             self.api.changed = self._watch
@@ -300,6 +302,44 @@ async def test_conditions_keep_the_time_of_their_last_change(rig):
     }
     assert held["Accepted"]["lastTransitionTime"] == "2023-11-14T22:15:00Z"
     assert {each[-1] for each in rig.api.writes} == {"status"}
+
+
+async def test_transitions_are_told_once_they_are_written(rig):
+    """Of status or reason, against what the API server had: not of messages, not of what was so already."""
+    rig.api.put("gateways", {**conditions(condition("True"), condition("False", "B")), "spec": {}})
+    wanted = conditions(
+        condition("True"), {**condition("False", "B"), "message": "new"}, condition("True", "C")
+    )
+    rig.writer.want(STATUS, wanted)
+    await rig.work()
+    assert [(each.before, each.after["type"]) for each in rig.changed] == [(None, "C")]
+    rig.writer.want(
+        STATUS, conditions(condition("False"), condition("False", "B", "Why"), condition("True", "C"))
+    )
+    await rig.work()
+    assert [(each.before["status"], each.after["reason"]) for each in rig.changed[1:]] == [
+        ("True", "Known"),
+        ("False", "Why"),
+    ]
+
+
+async def test_an_edit_of_a_status_whose_version_is_not_kept_is_undone():
+    """Where the watch tells no versions, its past is told from an edit by waiting."""
+    rig = Rig(watch=False)
+
+    def watch(plural, namespace, name, tree):
+        rig.writer.observe(STATUS, Observed(tree["metadata"]["uid"], "", {"status": tree.get("status", {})}))
+
+    rig.api.changed = watch
+    rig.api.put("gateways", {"metadata": {"namespace": "istio-eastwest", "name": "west"}, "spec": {}})
+    rig.writer.want(STATUS, conditions(condition("True")))
+    await rig.work()
+    tree = rig.api.get("gateways", "istio-eastwest", "west")
+    tree["status"]["conditions"][0]["status"] = "False"
+    rig.api.put("gateways", tree)
+    await rig.work(60)
+    assert rig.api.get("gateways", "istio-eastwest", "west")["status"]["conditions"][0]["status"] == "True"
+    assert len(rig.api.writes) == 2
 
 
 async def test_a_status_wanted_no_more_takes_back_only_ours(rig):
