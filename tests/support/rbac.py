@@ -1,0 +1,80 @@
+"""What the shipped roles grant, and what of it was used: manifests/base against an API server's audit log."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.support.apiserver import ApiServer, Request
+
+BASE = Path(__file__).parents[2] / "manifests" / "base"
+NAMESPACE, ACCOUNT = "istio-system", "peerd"
+USER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
+_ROLES = ("serviceaccount", "clusterrole", "clusterrolebinding", "role", "rolebinding")
+
+
+@dataclass(frozen=True, order=True)
+class Grant:
+    """One verb on one resource; `namespace` empty: in all. `name` empty: on all objects."""
+
+    group: str
+    resource: str
+    verb: str
+    namespace: str = ""
+    name: str = ""
+
+    def covers(self, request: Request) -> bool:
+        """Whether this is what allowed it.
+
+        A role with names allows to list and watch where the field selector names one, and then the audit
+        log has the name.
+        """
+        return (
+            (self.group, self.resource, self.verb) == (request.group, request.resource, request.verb)
+            and self.namespace in ("", request.namespace)
+            and self.name in ("", request.name)
+        )
+
+
+def manifests() -> list[dict[str, Any]]:
+    """The shipped account, roles and bindings."""
+    return [
+        tree
+        for name in _ROLES
+        for tree in yaml.safe_load_all((BASE / f"{name}.yaml").read_text())
+        if tree is not None
+    ]
+
+
+def install(server: ApiServer) -> Path:
+    """Make them (and the system namespace) in *server*; returns peerd's kubeconfig, with a real token."""
+    system = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+    for tree in [system, *manifests()]:
+        server.admin.apply(tree)
+    return server.kubeconfig(server.token(NAMESPACE, ACCOUNT), name=ACCOUNT)
+
+
+def granted() -> list[Grant]:
+    """Every verb of every role, one by one; wildcards are not to be had."""
+    return sorted(
+        Grant(group, resource, verb, tree["metadata"].get("namespace", ""), name)
+        for tree in manifests()
+        for rule in tree.get("rules", ())
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+        for name in rule.get("resourceNames", ("",))
+    )
+
+
+def unused(grants: Iterable[Grant], requests: Iterable[Request]) -> list[Grant]:
+    """The grants that no request needed."""
+    seen = {(each.group, each.resource, each.verb, each.namespace, each.name): each for each in requests}
+    return [grant for grant in grants if not any(grant.covers(request) for request in seen.values())]
+
+
+def refused(requests: Iterable[Request]) -> list[Request]:
+    """What was asked and not allowed."""
+    return [request for request in requests if request.refused]
