@@ -325,6 +325,8 @@ class Reflector:
                     elif self._take_listed(event, line):
                         await self._complete(event.head.version, listing)
                         listing, patience = None, SILENCE_SECONDS
+                        armed = loop.time()
+                        silence.reschedule(armed + patience)
                         heard = True
                     slice_end = await self._breathe(slice_end)
         except TimeoutError:
