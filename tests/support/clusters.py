@@ -10,6 +10,7 @@ from peerd.derive.world import World
 from peerd.model.changes import AllocationChange, Change, ImportChange, ObjectChange, PeerChange
 from peerd.model.diagnostic import Diagnostic
 from peerd.model.federation import Allocation, FederatedService, Freshness, PeerInfo, PeerView
+from peerd.model.gateway_config import GatewayCluster, GatewayEndpoints, GatewayListener
 from peerd.model.kube.kinds import KINDS_BY_NAME
 from peerd.model.kube.meta import ObjectKey
 from peerd.model.mesh import Settings
@@ -30,6 +31,10 @@ class Cluster:
         self.allocations: dict[str, Allocation] = {}
         self.policies: dict[str, Any] = {}
         self.generated: dict[str, Any] = {}
+        # What gateways are configured with, by resource name.
+        self.gateway_listeners: dict[str, GatewayListener] = {}
+        self.gateway_clusters: dict[str, GatewayCluster] = {}
+        self.gateway_endpoints: dict[str, GatewayEndpoints] = {}
         self.info: PeerInfo | None = None
         self.network = ""
         self.changed: set[str] = set()
@@ -58,6 +63,9 @@ class Cluster:
         for told, records in (
             (commit.addresses, self.addresses),
             (commit.policies, self.policies),
+            (commit.gateway_listeners, self.gateway_listeners),
+            (commit.gateway_clusters, self.gateway_clusters),
+            (commit.gateway_endpoints, self.gateway_endpoints),
             (commit.exports, self.exports),
             (commit.diagnostics, self.diagnostics),
             (commit.wanted_hosts, self.wanted),
