@@ -14,30 +14,30 @@ class Feed:
         self._sink = sink
         self._changes: dict[tuple[str, ObjectKey], ObjectChange] = {}
         self._own: dict[tuple[str, ObjectKey], OwnChange] = {}
-        self._due: asyncio.Handle | None = None
+        self._due = asyncio.Event()
+
+    async def run(self) -> None:
+        """Tell the sink until cancelled."""
+        while True:
+            await self._due.wait()
+            self.flush()
 
     def put(self, kind: str, key: ObjectKey, value: KubeObject | None) -> None:
         """An object as it is now, or None where it is gone."""
         self._changes[kind, key] = ObjectChange(kind, key, value)
-        self._arm()
+        self._due.set()
 
     def put_own(self, change: OwnChange) -> None:
         """The same for an object that peerd generated."""
         self._own[change.kind, change.key] = change
-        self._arm()
+        self._due.set()
 
     def flush(self) -> None:
         """Tell the sink all that was gathered."""
-        if self._due is not None:
-            self._due.cancel()
-            self._due = None
+        self._due.clear()
         changes, self._changes = self._changes, {}
         own, self._own = self._own, {}
         if changes:
             self._sink.apply(list(changes.values()))
         if own:
             self._sink.own(list(own.values()))
-
-    def _arm(self) -> None:
-        if self._due is None:
-            self._due = asyncio.get_running_loop().call_soon(self.flush)

@@ -49,6 +49,7 @@ class KubernetesSource:
         """`Source.run`."""
         feed, troubles = Feed(sink), _Troubles(sink)
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(feed.run())
             for kinds in ([kind for kind in KINDS if kind is not POD], [POD]):
                 followers = [each for kind in kinds for each in self._followers(kind, feed, sink, troubles)]
                 for follower in followers:

@@ -122,21 +122,10 @@ class Chaos(Faults):
                     yield held
                     held = None
                 continue
-            fault = self._random.choice(
-                (
-                    "cut",
-                    "garbage",
-                    "silence",
-                    "twice",
-                    "again",
-                    "swapped",
-                    "broken",
-                    "ended",
-                    "410",
-                    "500",
-                    "unknown",
-                )
-            )
+            if held is not None:
+                yield held
+                held = None
+            fault = self._random.choice(_LINE_FAULTS)
             self.done.add(f"line {fault}")
             match fault:
                 case "cut":

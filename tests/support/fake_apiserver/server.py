@@ -21,6 +21,7 @@ EPOCH = 1_780_000_000.0
 _DEFINITIONS = Definition(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
 )
+_BUILT_IN_GROUPS = ("discovery.k8s.io", "events.k8s.io", "coordination.k8s.io")
 _REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"
 
 
@@ -92,6 +93,17 @@ class FakeApiServer:
             if (definition.plural, definition.group) == (plural, group):
                 del self._definitions[key]
         self._wake()
+
+    def defined(self, kind: str) -> bool:
+        """Whether a kind is served."""
+        return any(each.kind == kind for each in self._definitions.values())
+
+    def lose_etcd(self) -> None:
+        """While it is stopped: objects, CustomResourceDefinitions and the counter of versions are gone."""
+        self.storage.empty()
+        for key, definition in list(self._definitions.items()):
+            if "." in definition.group and not definition.group.endswith(_BUILT_IN_GROUPS):
+                del self._definitions[key]
 
     def put(self, manifest: Tree, *, manager: str = "kubectl") -> Tree:
         """Create or replace, status included; returns the object."""

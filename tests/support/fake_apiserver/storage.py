@@ -12,6 +12,7 @@ from typing import Any
 Tree = dict[str, Any]
 Key = tuple[str, str]
 """Namespace and name."""
+Snapshot = tuple[int, dict[str, dict[Key, Tree]]]
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,17 @@ class Storage:
         self.history.clear()
         self.compacted = 0
         self.version = 1
+
+    def snapshot(self) -> Snapshot:
+        """A backup."""
+        return self.version, copy.deepcopy(self._objects)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a backup, the counter too."""
+        self.version, objects = snapshot
+        self._objects = copy.deepcopy(objects)
+        self.history.clear()
+        self.compacted = self.version
 
     def since(self, version: int) -> list[Entry]:
         """The history after *version*."""
