@@ -135,6 +135,18 @@ PEER_CHANGES = Limit(
     "changes a second",
     "per peer, beyond its first sync: what a peer sends faster waits in its own stream, not in ours",
 )
+PEER_WORKLOADS = Limit(
+    "peer_workloads",
+    50_000,
+    "resources",
+    "per peer on our own network: one for each Pod of its global services; a third of the largest clusters",
+)
+PEER_UID_CHARACTERS = Limit(
+    "peer_uid_characters",
+    768,
+    "characters",
+    "the uid of a workload: cluster, kind, namespace, name and host, each at its longest",
+)
 PEER_ADDRESSES = Limit(
     "peer_addresses", 16, "addresses", "per Gateway, after DNS: what one round of dialling may try"
 )
@@ -265,6 +277,40 @@ KUBE_WRITE_S = Limit(
     "for the answer to a write; shorter than the Lease, so that no write of ours comes after another's",
 )
 
+STATUS_NAMES = Limit(
+    "status_names",
+    20,
+    "names",
+    "clusters, and workloads outside the mesh, named in a Service's status; the rest is counted",
+)
+STATUS_MESSAGE_CHARACTERS = Limit(
+    "status_message_characters",
+    1_024,
+    "characters",
+    "of one condition or Event: what an API server takes of an Event, and as much as anybody reads",
+)
+EVENTS = Limit(
+    "events",
+    5,
+    "Events/s",
+    "to our own API server, after a burst of ten times as many; etcd keeps each for an hour",
+)
+EVENTS_PER_OBJECT = Limit(
+    "events_per_object",
+    10,
+    "Events",
+    "of one object at once, then one a minute: what flaps is told by its count",
+)
+EVENTS_WAITING = Limit(
+    "events_waiting", 1_000, "Events", "kept while the API server does not take them; the oldest go first"
+)
+PROBES = Limit(
+    "probes",
+    10,
+    "probes/s",
+    "TLS handshakes with gateways of peers, about 2 ms of ours each: every 30 s up to 300 peers",
+)
+
 POD_SHAPES = Limit(
     "pod_shapes",
     65_536,
@@ -385,6 +431,12 @@ LIMITS: tuple[Limit, ...] = (
     KUBE_WRITES,
     OBJECT_WRITES,
     KUBE_WRITE_S,
+    STATUS_NAMES,
+    STATUS_MESSAGE_CHARACTERS,
+    EVENTS,
+    EVENTS_PER_OBJECT,
+    EVENTS_WAITING,
+    PROBES,
     CA_FILE_BYTES,
     CSR_BYTES,
     CSR_RSA_BITS,
@@ -397,6 +449,8 @@ LIMITS: tuple[Limit, ...] = (
     PEER_RESOURCE_BYTES,
     PEER_BYTES,
     PEER_NAME_CHARACTERS,
+    PEER_WORKLOADS,
+    PEER_UID_CHARACTERS,
     PEER_CHANGES,
     PEER_ADDRESSES,
     PEER_REFUSALS,

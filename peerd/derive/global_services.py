@@ -118,7 +118,8 @@ class GlobalServices:
         self.taken_over = engine.derive(
             "contributions to local names", self.imports, self._local_contribution
         )
-        by_key = engine.index(
+        # Under `<namespace>/<host>`, as all that follows. A local name that is taken over is among them.
+        self.contributions = engine.index(
             "contributions by name",
             (
                 engine.derive_many("own contributions", self.scoped, self._own_contribution),
@@ -127,9 +128,7 @@ class GlobalServices:
             ),
             lambda _key, found: (found.key,),
         )
-        self.contributions = by_key
-        # Under `<namespace>/<host>`, as all that follows. A local name that is taken over is among them.
-        self.names = engine.derive("global names", by_key, lambda _ctx, _key, found: merge(found))
+        self.names = engine.derive("global names", self.contributions, lambda _ctx, _key, found: merge(found))
         self.wire = engine.derive("global services", self.names, self._service, joined=(hostnames.table,))
         self.local_wire = engine.derive("local services", hostnames.table, self._local)
         self.all_wire = engine.union("wire services", self.local_wire, self.wire)

@@ -8,7 +8,9 @@ from peerd.derive import labels
 from peerd.derive.engine import Context, Engine, Input
 from peerd.derive.gateways import gateway_service_account, hbone_port
 from peerd.derive.mesh import ONLY, Mesh
+from peerd.derive.problems import error, keyed
 from peerd.derive.segments import Segments
+from peerd.model.diagnostic import Diagnostic
 from peerd.model.federation import DataPlaneAddress, PeerInfo
 from peerd.model.kube.core import Service
 from peerd.model.kube.gateway import Gateway
@@ -58,10 +60,30 @@ class OwnInfo:
         )
         self._nodes = engine.index("all node addresses", node_addresses, lambda _key, _address: (ONLY,))
         self.table = engine.derive("own info", mesh.facts, self._info)
+        self.diagnostics = engine.derive_many("own gateway diagnostics", own, self._diagnostics)
 
     def _own(self, ctx: Context, _key: str, gateway: Gateway) -> Gateway | None:
         ours = gateway.spec.gateway_class_name in EAST_WEST_CLASSES
         return gateway if ours and ctx.ask(self._mesh.selected, gateway.metadata.namespace) else None
+
+    def _diagnostics(self, ctx: Context, key: str, gateway: Gateway) -> dict[str, Diagnostic]:
+        """The network that the gateway claims against the system namespace's: the commonest mistake."""
+        named, network = gateway.metadata.labels.get(labels.NETWORK, ""), self._mesh.of(ctx).network
+        if not named or named == network:
+            return {}
+        system = self._settings.system_namespace
+        return keyed(
+            (
+                error(
+                    f"Gateway/{key}",
+                    f"metadata.labels[{labels.NETWORK}]",
+                    f"is {named!r}, but this cluster's network is {network!r}"
+                    f" (label {labels.NETWORK} of Namespace {system})",
+                    "make both labels equal; peers are told the Namespace's",
+                ),
+            ),
+            "own gateway",
+        )
 
     def _addresses(self, ctx: Context, gateway: Gateway) -> tuple[DataPlaneAddress, ...]:
         """The load balancer's addresses; with annotation NodePort those of the nodes, with the node port."""

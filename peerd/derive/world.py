@@ -21,8 +21,9 @@ file per kind, the machinery in engine.py (with graph.py and tables.py):
     pods.py              Pods
     workload_entries.py  WorkloadEntries and inline endpoints
     global_endpoints.py  what is exported, and the endpoints of what is imported (remote_workloads.py)
-    gateway_config.py    what our east-west gateways are configured with (gateway_endpoints.py)
+    federation_status.py who serves a global name, for people to see
     generation.py        what is written into the own cluster (generated_*.py)
+    gateway_config.py    what our east-west gateways are configured with (gateway_endpoints.py)
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -33,6 +34,7 @@ import msgspec
 
 from peerd.derive.endpoints import Endpoints, PodShape
 from peerd.derive.engine import Collection, Engine, Input, Output
+from peerd.derive.federation_status import FederationStatus
 from peerd.derive.gateway_config import GatewayConfig
 from peerd.derive.gateways import NetworkGateways
 from peerd.derive.generation import Generation
@@ -67,9 +69,18 @@ from peerd.model.changes import (
     TakeoverChange,
 )
 from peerd.model.diagnostic import Diagnostic
-from peerd.model.federation import Allocation, FederatedService, PeerInfo, PeerView, RemotePeer, Takeover
-from peerd.model.generated import Generate, Generated, IstiodFlags
+from peerd.model.federation import (
+    Allocation,
+    FederatedName,
+    FederatedService,
+    NetworkGateway,
+    PeerInfo,
+    PeerView,
+    RemotePeer,
+    Takeover,
+)
 from peerd.model.gateway_config import GatewayCluster, GatewayEndpoints, GatewayListener, OwnGateway
+from peerd.model.generated import Generate, Generated, IstiodFlags
 from peerd.model.kube.core import ConfigMap, EndpointSlice, Namespace, Node, Pod, Service
 from peerd.model.kube.gateway import Gateway, GatewayClass
 from peerd.model.kube.istio import (
@@ -101,7 +112,9 @@ class Commit(Record, frozen=True):
     `flat_exports` are our endpoints of global services, by uid, for peers on our own network (decision D31);
     peers of our own segment are given `segment_flat_exports` instead, which include services of scope
     segment. `takeovers` are to be recorded, and given back as `TakeoverChange` (decision D23). `generated` is
-    for our own API server, under `<Kind>/<namespace>/<name>`.
+    for our own API server, under `<Kind>/<namespace>/<name>`. So is `federation`, under `<namespace>/<host>`
+    of a global name. `ways` lead into other networks: namespace and name of their istio-remote Gateway, and
+    which of its addresses.
     """
 
     revision: int
@@ -115,6 +128,8 @@ class Commit(Record, frozen=True):
     wanted_hosts: tuple[tuple[str, str | None], ...] = ()
     diagnostics: tuple[tuple[str, Diagnostic | None], ...] = ()
     generated: tuple[tuple[str, Generated | None], ...] = ()
+    federation: tuple[tuple[str, FederatedName | None], ...] = ()
+    ways: tuple[tuple[tuple[str, str, int], NetworkGateway | None], ...] = ()
     gateways: tuple[tuple[str, OwnGateway | None], ...] = ()
     gateway_listeners: tuple[tuple[str, GatewayListener | None], ...] = ()
     gateway_clusters: tuple[tuple[str, GatewayCluster | None], ...] = ()
@@ -314,6 +329,7 @@ class World:
             slices.diagnostics,
             workloads.diagnostics,
             own.diagnostics,
+            info.diagnostics,
             engine.derive_many("early diagnostics", inputs.problems, lambda _c, _k, found: keyed(found)),
         ]
 
@@ -340,13 +356,20 @@ class World:
         self._peers = _outputs(engine, [peers.table])
         self._wanted = _outputs(engine, [wanted])
         self._diagnostics = _outputs(engine, diagnostics)
-        self._generated = _outputs(engine, generated)
         self._gateways = _outputs(engine, [own.gateways])
         self._listeners = _outputs(engine, [own.listeners])
         self._clusters = _outputs(engine, [own.clusters])
         self._endpoints = _outputs(engine, [own.endpoints])
-        self._info = engine.output(info.table)
+        self._generated = _outputs(engine, generated)
+        self._federation = _outputs(engine, self._status_of(names))
+        self._ways, self._info = engine.output(gateways.table), engine.output(info.table)
         engine.submit([(mesh.anchor, ONLY, "mesh")])
+
+    def _status_of(self, names: GlobalServices) -> list[Collection[str, FederatedName]]:
+        """Where there is a cluster to write to, what is told of global names in it."""
+        if self._settings.generate is Generate.NOTHING:
+            return []
+        return [FederationStatus(self.engine, names=names, workloads=self.local_workloads).table]
 
     @property
     def transformations(self) -> int:
@@ -377,11 +400,13 @@ class World:
             peers=_taken(self._peers),
             wanted_hosts=_taken(self._wanted),
             diagnostics=(*_taken(self._diagnostics), *self._faults()),
-            generated=_taken(self._generated),
             gateways=_taken(self._gateways),
             gateway_listeners=_taken(self._listeners),
             gateway_clusters=_taken(self._clusters),
             gateway_endpoints=_taken(self._endpoints),
+            generated=_taken(self._generated),
+            federation=_taken(self._federation),
+            ways=tuple(self._ways.take()),
             info=dict(self._info.take()).get(ONLY),
             network=facts.network,
         )

@@ -65,6 +65,22 @@ class FederatedService(Record, frozen=True):
         return f"{self.namespace}/{self.name}"
 
 
+class FederatedName(Record, frozen=True):
+    """Who serves a global name, for people to see.
+
+    `service` is `<namespace>/<name>`, `own` whether our cluster exports it. `clusters` are the first of
+    `others` further clusters that do, by name; `outside` are the workloads (Deployments and the like) of
+    ours whose Pods no other cluster can reach, because they are outside the mesh.
+    """
+
+    service: str
+    host: str
+    own: bool
+    clusters: tuple[str, ...]
+    others: int
+    outside: tuple[str, ...] = ()
+
+
 class DataPlaneAddress(Record, frozen=True):
     """An address on which a cluster's own east-west gateway takes HBONE. `type` is IPAddress or Hostname."""
 

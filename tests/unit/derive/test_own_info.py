@@ -1,8 +1,10 @@
 """What this cluster says of itself: names, and where its own gateways take HBONE."""
 
+import pytest
+
 from peerd.model.federation import DataPlaneAddress, PeerInfo
 from peerd.model.mesh import Settings
-from tests.support.derived import derive
+from tests.support.derived import derive, diagnostics
 
 WORLD = """
     apiVersion: v1
@@ -71,3 +73,21 @@ def test_without_a_gateway_there_are_no_addresses() -> None:
     """A cluster that only pulls has nothing to enter by."""
     found = derive("").info
     assert found == PeerInfo("Kubernetes", "", "cluster.local", "")
+
+
+@pytest.mark.parametrize(
+    ("label", "told"),
+    [
+        ("", None),
+        ("topology.istio.io/network: net1", None),
+        ("topology.istio.io/network: net-1", "is 'net-1', but this cluster's network is 'net1'"),
+    ],
+    ids=["no label", "equal", "unlike"],
+)
+def test_the_network_of_our_own_gateway_is_that_of_the_system_namespace(label: str, told: str | None) -> None:
+    """An unlike label is told on the Gateway; none is none."""
+    world = WORLD.replace("name: eastwest, annotations: {%s}", f"name: eastwest, labels: {{{label}}}", 1)
+    seen = derive(world, settings=Settings(cluster_id="east"))
+    found = [each for each in diagnostics(seen) if each.object == "Gateway/istio-gateways/eastwest"]
+    assert [each.field for each in found] == (["metadata.labels[topology.istio.io/network]"] if told else [])
+    assert told is None or told in found[0].message
