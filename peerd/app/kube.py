@@ -1,6 +1,7 @@
 """What a peerd that lives in Kubernetes has of its own API server: a connection, a lineage, a CA, roots."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
@@ -14,6 +15,7 @@ from peerd.kubeapi.errors import ApiError
 from peerd.kubeapi.lists import GarbledError
 from peerd.model.clock import Clock
 from peerd.model.config import ConfigError, ServeConfig
+from peerd.model.generated import IstiodFlags
 from peerd.publish.ca_secret import CaSecret, open_ca
 from peerd.publish.root_config_maps import RootConfigMaps
 from peerd.publish.writer import Always, Permit
@@ -26,7 +28,8 @@ log = structlog.get_logger("peerd.kube")
 class Kube:
     """One cluster's API server, once it has answered.
 
-    `lineage` is the uid of the system Namespace (decision D18). `ca` is None where `--ca-dir` has one.
+    `lineage` is the uid of the system Namespace (decision D18). `ca` is None where `--ca-dir` has one, and
+    beside istiod.
     """
 
     transport: ApiTransport
@@ -42,6 +45,21 @@ class Kube:
             revision=config.revision,
             random=random,
         )
+
+    async def istiod(
+        self, config: ServeConfig, random: Random, changed: Callable[[IstiodFlags], None]
+    ) -> None:
+        """Follow the flags of the istiod beside us until cancelled."""
+        from peerd.sources.istiod import IstiodWatch  # only there
+
+        await IstiodWatch(
+            self.transport,
+            self.continuity,
+            random,
+            namespace=config.system_namespace,
+            revision=config.revision,
+            changed=changed,
+        ).run()
 
     def roots(self, clock: Clock, random: Random, permit: Permit | None = None) -> RootConfigMaps:
         """The ConfigMaps that carry the roots."""
@@ -86,7 +104,7 @@ async def join(transport: ApiTransport, config: ServeConfig, clock: Clock, rando
             look = await continuity.look()
             if look.lineage:
                 ca = None
-                if not config.ca_dir:
+                if not config.ca_dir and config.mode == "standalone":  # istiod's key is its own (D34)
                     ca = await open_ca(
                         transport,
                         organization=config.cluster_id,

@@ -13,15 +13,18 @@ from peerd.app.authority import Authority, follow, from_files
 from peerd.app.callers import authenticator
 from peerd.app.federation import Federation
 from peerd.app.gateways import Gateways
+from peerd.app.generation import Generation
+from peerd.app.istiod import IstiodIdentity
 from peerd.app.listeners import Listeners
+from peerd.app.own_cluster import OwnCluster, generates
 from peerd.app.parts import Parts
 from peerd.app.picture import stream_views
 from peerd.app.pipeline import Pipeline
 from peerd.app.problems import Problems
+from peerd.app.proof import Proof
 from peerd.app.views import Views, ca_view
 from peerd.app.withholding import Withholding
 from peerd.ca.bundle import CaBundle
-from peerd.ca.issue import identity_certificate
 from peerd.derive.allocation import choose
 from peerd.derive.world import Commit, World
 from peerd.model.changes import Change, ObjectChange, OwnChange
@@ -41,7 +44,6 @@ from peerd.serve.connections import ConnectionRegistry
 from peerd.serve.debug_types import DebugTypes
 from peerd.serve.gateways import gateway_rules
 from peerd.serve.other_roots import OtherRoots
-from peerd.serve.own_tls import OwnTls
 from peerd.serve.pods import PodIndex
 from peerd.state.directory import prepare
 from peerd.state.lineage import lineage
@@ -77,12 +79,16 @@ class Peerd:
         self.lineage = parts.kube.lineage if parts.kube is not None else lineage(state)
         self.instance = f"{parts.random.getrandbits(48):012x}"
         self._table = Table(state / "allocations")
-        self._allocator = Allocator(
+        self._own_cluster = OwnCluster(config, parts, self._emit)
+        self._generation = self._own_cluster.generation
+        self._allocator: Allocator | Generation = self._generation or Allocator(
             Allocations(self._table, choose, parts.clock), lambda: self.pipeline.submit(())
         )
 
         self.own_listeners: list[Callable[[Sequence[OwnChange]], None]] = []
         """Hear of objects that peerd generated, as they lie in the cluster (decision D5)."""
+        if self._generation is not None:
+            self.own_listeners.append(self._generation.own)
         self.problems = Problems()
         self.pods = PodIndex()
         self.other_roots = OtherRoots(_settings(config))
@@ -102,8 +108,14 @@ class Peerd:
             registry=self.registry,
         )
 
-        self._ca = self._authority()
-        self._roots = None if parts.kube is None else parts.kube.roots(parts.clock, parts.random)
+        # Beside istiod CA and roots are istiod's (D33, D34).
+        self._beside = config.mode == "beside"
+        self._ca = None if self._beside else self._authority()
+        istiod = IstiodIdentity(config, parts.clock, parts.random) if self._beside else None
+        self._proof = Proof(self._ca, istiod, parts.clock)
+        self._roots = (
+            None if parts.kube is None or self._beside else parts.kube.roots(parts.clock, parts.random)
+        )
         self._authorisation = Authorisation(config.trusted_ztunnel_accounts, config.system_namespace)
         self._authenticate = authenticator(config, parts.kube, parts.clock, lambda: self.trust_domain)
         self._views = Views(self.snapshot, self.store, lambda: self._not_ready)
@@ -120,7 +132,7 @@ class Peerd:
             ready=lambda: self._not_ready,
         )
         self.certificates = CertificateService(
-            lambda: self._ca.bundle,
+            self._bundle,
             self._authenticate,
             self.pods,
             config.trusted_ztunnel_accounts,
@@ -139,7 +151,10 @@ class Peerd:
         self.pipeline.submit(self.federation.restore())
         self._begin(self.pipeline.run())
         self._begin(self._parts.source.run(_SourceSink(self)))
-        self._begin(follow(self._ca, self._parts.clock, self._ca_changed))
+        if self._ca is not None:
+            self._begin(follow(self._ca, self._parts.clock, self._ca_changed))
+        self._begin(self._own_cluster.write())
+        self._begin(self._own_cluster.follow_istiod())
         if self._roots is not None:
             self._begin(self._roots.run())
         await self.ads.start()
@@ -148,12 +163,13 @@ class Peerd:
             "--http-addr": await self._views.serve(self._config.http_addr, access),
             "--peer-addr": self._config.peer_addr,
         }
-        bound |= await self._listeners.discovery(
-            {**self.ads.handlers, CREATE_CERTIFICATE_METHOD: self.certificates.handle},
-            self.ads.handlers_for(loopback),
-            lambda: self._ca.bundle,
-            self._parts.clock,
-        )
+        if not self._beside:
+            bound |= await self._listeners.discovery(
+                {**self.ads.handlers, CREATE_CERTIFICATE_METHOD: self.certificates.handle},
+                self.ads.handlers_for(loopback),
+                self._bundle,
+                self._parts.clock,
+            )
         self._begin(self._become_ready())
         log.info("started", cluster=self._config.cluster_id, lineage=self.lineage, **_named(bound))
         return bound
@@ -199,6 +215,8 @@ class Peerd:
         self.other_roots.apply(changes)
         if self._roots is not None:
             self._roots.namespaces(changes)
+        if self._generation is not None:
+            self._generation.users(changes)
         self.pipeline.submit(changes)
 
     def synced(self) -> None:
@@ -211,6 +229,8 @@ class Peerd:
             self.problems.replace(f"derive/{key}", () if diagnostic is None else (diagnostic,))
         self.federation.committed(commit)
         self.gateways.committed(commit)
+        if self._generation is not None:
+            self._generation.committed(commit)
         self._allocator.want(commit.wanted_hosts)
         follow_up = await self._allocator.settle()
         self.problems.replace("allocator", self._allocator.diagnostics)
@@ -227,6 +247,8 @@ class Peerd:
         self._not_ready = ""
         self._ready.set()
         log.info("ready", addresses=len(self.store.collection(ADDRESS)))
+        self._begin(self._proof.run(self._own_identity()))
+        self._begin(self._own_cluster.settle(self._forgotten, self.problems))
         await self._serve_gateways()
         await self._begin_peering()
         await self._follow_syncs()
@@ -247,18 +269,11 @@ class Peerd:
         await self.ads.window.published()
 
     async def _begin_peering(self) -> None:
-        network, config = self._parts.network, self._config
-        await asyncio.to_thread(network.prepare_peers)
+        await asyncio.to_thread(self._parts.network.prepare_peers)
         info = self.federation.info  # as it is now: it may have changed meanwhile
         assert info is not None  # noqa: S101 (the first commit always carries it)
-        own = SpiffeId(self.trust_domain, config.system_namespace, config.peer_service_account)
-        tls = OwnTls(
-            lambda: self._ca.bundle,
-            lambda ca, now: identity_certificate(ca, str(own), now),
-            self._parts.clock,
-            trust_domain=own.trust_domain,
-            other_roots=self.other_roots.current,
-        )
+        own = self._own_identity()
+        tls = await self._proof.tls(own, self.other_roots.current)
         handlers = self.federation.begin(own, info, tls)
         bound = await self._listeners.peers(handlers, tls)
         log.info("peering", identity=str(own), peer_addr=bound, network=info.network)
@@ -267,17 +282,21 @@ class Peerd:
         if not self._config.gateway_addr:
             return
         await asyncio.to_thread(self._parts.network.prepare_peers)
-        own = SpiffeId(self.trust_domain, self._config.system_namespace, self._config.peer_service_account)
+        own = self._own_identity()
         # No other trust domain's roots: their gateways are not ours (decision D37).
-        tls = OwnTls(
-            lambda: self._ca.bundle,
-            lambda ca, now: identity_certificate(ca, str(own), now),
-            self._parts.clock,
-            trust_domain=own.trust_domain,
-        )
+        tls = await self._proof.tls(own)
         handlers = self.ads.handlers_for(self.gateways.authenticate)
         bound = await self._listeners.gateways({DELTA_METHOD: handlers[DELTA_METHOD]}, tls)
         log.info("serving gateways", identity=str(own), gateway_addr=bound)
+
+    def _own_identity(self) -> SpiffeId:
+        return SpiffeId(self.trust_domain, self._config.system_namespace, self._config.peer_service_account)
+
+    def _emit(self, changes: Sequence[Change]) -> None:
+        self.pipeline.submit(changes)
+
+    def _forgotten(self) -> frozenset[str]:
+        return frozenset(map(str, self.federation.forgotten()))
 
     # -- discovery out -----------------------------------------------------------------------------------
 
@@ -286,6 +305,10 @@ class Peerd:
         """The setting's, else the mesh configuration's, else Istio's default."""
         info = self.federation.info
         return self._config.trust_domain or (info.trust_domain if info is not None else "cluster.local")
+
+    def _bundle(self) -> CaBundle:
+        assert self._ca is not None  # noqa: S101 (nothing that is served beside istiod asks)
+        return self._ca.bundle
 
     def _authority(self) -> Authority:
         kube = self._parts.kube
@@ -331,7 +354,7 @@ class Peerd:
             pushes=dict(registry.pushes),
             rejects=dict(registry.rejects),
             certificates_issued=self.certificates.counts["issued"],
-            ca=ca_view(self.certificates.counts, self._ca.bundle),
+            ca=None if self._ca is None else ca_view(self.certificates.counts, self._ca.bundle),
         )
 
 
@@ -364,6 +387,7 @@ def _settings(config: ServeConfig) -> Settings:
         revision=config.revision,
         peering=config.peering,
         peer_service_account=config.peer_service_account,
+        generate=generates(config),
     )
 
 

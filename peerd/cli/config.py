@@ -46,6 +46,26 @@ OPTIONS: tuple[Option, ...] = (
         " a watched directory.",
         required=True,
     ),
+    Option(
+        "mode",
+        "standalone|beside",
+        "standalone: serve ztunnels. beside: an istiod does, fed by what peerd writes into the cluster.",
+        choices=("standalone", "beside"),
+    ),
+    Option(
+        "istiod-flags",
+        "auto|right|wrong",
+        "Whether the istiod beside us reads entries as peerd needs it; auto reads its Deployment.",
+        choices=("auto", "right", "wrong"),
+    ),
+    Option(
+        "istiod-addr",
+        "HOST:PORT",
+        "Where the istiod beside us certifies; default: its Service in the system namespace, port 15012.",
+        "address",
+    ),
+    Option("istiod-token-file", "FILE", "Our account's token for istiod, of audience istio-ca."),
+    Option("istiod-root-file", "FILE", "The roots that istiod distributes (ConfigMap istio-ca-root-cert)."),
     Option("kube-context", "CTX", "The kubeconfig's context; default: its current one."),
     Option("cluster-id", "ID", "This cluster's id, unique among its peers."),
     Option("trust-domain", "TD", "Trust domain; default: the mesh configuration's, else cluster.local."),
@@ -136,6 +156,7 @@ def resolve(
             )
     config = ServeConfig(**values)
     _check_source(config)
+    _check_mode(config)
     _check_loopback(config)
     return config
 
@@ -237,6 +258,16 @@ def _check_source(config: ServeConfig) -> None:
     if not Path(path).is_dir():
         raise ConfigError(
             "--source", config.source, "is not a directory", "make it, or name a directory of manifests"
+        )
+
+
+def _check_mode(config: ServeConfig) -> None:
+    if config.mode == "beside" and not config.source.startswith("kube"):
+        raise ConfigError(
+            "--mode",
+            config.mode,
+            f"needs a cluster to write into, and --source is {config.source}",
+            "use --source kube",
         )
 
 

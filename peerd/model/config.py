@@ -24,12 +24,20 @@ class ServeConfig(Record, frozen=True):
     `jwks_file` verifies tokens of ztunnels (empty: in Kubernetes the API server does), issued by
     `token_issuer` (empty: any) for one of `token_audiences`; `trusted_ztunnel_accounts` are
     `namespace/account`. `peer_trust_domains` are accepted from peers that dial beside our own and those of
-    our istio-remote Gateways (D14). `peering` False: Gateways are derived and nobody is dialled.
+    our istio-remote Gateways (D14). `mode` is `standalone`, or `beside` an istiod, whose flags are read from
+    its Deployment unless `istiod_flags` says `right` or `wrong` (D41), and which certifies us: at
+    `istiod_addr` (empty: its Service), for the token and under the roots of two files (D34). `peering`
+    False: Gateways are derived and nobody is dialled.
     `drain_seconds` bounds what SIGTERM waits for.
     """
 
     source: str
     state_dir: str
+    mode: str = "standalone"
+    istiod_flags: str = "auto"
+    istiod_addr: str = ""
+    istiod_token_file: str = "/var/run/secrets/tokens/istio-token"  # noqa: S105 (a path)
+    istiod_root_file: str = "/var/run/secrets/istio/root-cert.pem"
     kube_context: str = ""
     ca_dir: str = ""
     cluster_id: str = "Kubernetes"

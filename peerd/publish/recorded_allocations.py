@@ -70,6 +70,7 @@ class RecordedAllocations:
         self._wanted: dict[str, str] = {}
         self._resting: dict[str, tuple[Allocation, float]] = {}
         self._exhausted: dict[str, str] = {}
+        self._pending = False  # something may lack an address
 
     # -- what is recorded --------------------------------------------------------------------------------
 
@@ -79,6 +80,7 @@ class RecordedAllocations:
         for change in changes:
             if change.kind != KIND:
                 continue
+            self._pending = True
             key = f"{KIND}/{change.key}"
             touched |= self._forget(key)
             if change.object is None:
@@ -106,6 +108,7 @@ class RecordedAllocations:
                 continue
             key = f"{KIND}/{change.key}"
             if isinstance(change.object, ServiceEntry):
+                self._pending = True
                 self._users[key] = _of_entry(change.object)
             elif self._users.pop(key, None) is not None:
                 self._record(key, None)
@@ -142,6 +145,7 @@ class RecordedAllocations:
         changes: list[AllocationChange] = []
         for host, pool in hosts:
             if pool is not None:
+                self._pending = True
                 self._wanted[host] = pool
                 continue
             self._wanted.pop(host, None)
@@ -154,8 +158,9 @@ class RecordedAllocations:
 
     def settle(self) -> None:
         """Choose for what is wanted and not recorded, if it is this replica's turn, and have it written."""
-        if not self._may_choose():
+        if not self._pending or not self._may_choose():
             return
+        self._pending = False
         now = self._clock.time()
         # The wall clock may go back: a rest that begins in the future begins now.
         self._resting = {
@@ -200,6 +205,7 @@ class RecordedAllocations:
         found = rested[0] if rested is not None else self._choose(host, pool, taken)
         if found is None:
             self._exhausted[host] = pool
+            self._pending = True  # a freed address may have rested by then
             return
         self._exhausted.pop(host, None)
         self._chosen[host] = found

@@ -1,0 +1,130 @@
+"""What peerd generates, wired: commits to the writer, objects that lie in the cluster back to derivation."""
+
+from collections.abc import Callable, Iterable, Sequence
+from random import Random
+
+from peerd.app.kube import Kube
+from peerd.derive.allocation import choose
+from peerd.derive.world import Commit
+from peerd.kubeapi.objects import KubeObjects
+from peerd.model.changes import Change, ObjectChange, OwnChange, TakeoverChange
+from peerd.model.clock import Clock
+from peerd.model.diagnostic import Diagnostic
+from peerd.model.federation import Takeover
+from peerd.publish.generated import GeneratedObjects
+from peerd.publish.generated_manifests import SERVICE_ENTRY, takeover_of
+from peerd.publish.recorded_allocations import RecordedAllocations
+from peerd.publish.writer import Permit, Writer
+
+
+class Generation:
+    """ServiceEntries and WorkloadEntries of one cluster, and what is recorded in them.
+
+    It also is the allocator of a peerd in Kubernetes (peerd/app/allocator.py is that of a directory): an
+    address is chosen by the replica that may write, recorded, and served by all as it is read back.
+
+    Args:
+        writer: the one that everything of this process is written by.
+        permit: says whether this replica writes.
+        emit: takes changes for derivation.
+        clock: tells when a freed address has rested.
+    """
+
+    def __init__(
+        self, writer: Writer, permit: Permit, emit: Callable[[Sequence[Change]], None], clock: Clock
+    ) -> None:
+        self._writer = writer
+        self._emit = emit
+        self._objects = GeneratedObjects(writer)
+        self._recorded: dict[str, tuple[str, Takeover]] = {}
+        self._allocations = RecordedAllocations(
+            record=self._objects.addresses,
+            emit=emit,
+            choose=choose,
+            may_choose=lambda: permit.remaining() > 0,
+            clock=clock,
+        )
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        await self._writer.run()
+
+    def committed(self, commit: Commit) -> None:
+        """Follow one revision of derivation."""
+        self._objects.put(commit.generated)
+        self._objects.takeovers(commit.takeovers)
+
+    def own(self, changes: Sequence[OwnChange]) -> None:
+        """Generated objects as they lie in the cluster: what is recorded there, derivation hears (D5)."""
+        self._objects.observe(changes)
+        self._allocations.own(changes)
+        remembered = [change for change in map(self._takeover, changes) if change is not None]
+        if remembered:
+            self._emit(remembered)
+
+    def users(self, changes: Iterable[ObjectChange]) -> None:
+        """Objects of users, of which ServiceEntries may want addresses."""
+        self._allocations.users(changes)
+
+    def _takeover(self, change: OwnChange) -> Change | None:
+        """The takeover that a ServiceEntry records, where that changed (decision D23)."""
+        if change.kind != SERVICE_ENTRY.kind:
+            return None
+        name = str(change.key)
+        service, found = ("", None) if change.object is None else takeover_of(change.object)
+        before = self._recorded.pop(name, None)
+        if found is not None:
+            self._recorded[name] = service, found
+        if before is not None and (found is None or before[0] != service):
+            return TakeoverChange(before[0], None)
+        if found is None or before == (service, found):
+            return None
+        return TakeoverChange(service, found)
+
+    def look(self, unheard: frozenset[str]) -> None:
+        """All that sources and known peers say is derived; once a second, for a Lease may have been gained.
+
+        *unheard* are the Gateways of peers that may own something and left nothing behind (decision D13).
+        """
+        self._objects.settle(unheard)
+        self._allocations.settle()
+
+    @property
+    def problems(self) -> tuple[Diagnostic, ...]:
+        """What cannot be written, and who is in the way."""
+        refused = (
+            Diagnostic(str(notice.ref), "(whole object)", notice.message, "see the reason; it is tried again")
+            for notice in self._writer.problems()
+        )
+        return (*self._objects.diagnostics, *refused)
+
+    # -- as an allocator ---------------------------------------------------------------------------------
+
+    def restore(self) -> list[Change]:
+        """Nothing: what is recorded comes with the objects."""
+        return []
+
+    def want(self, hosts: Iterable[tuple[str, str | None]]) -> None:
+        """`Allocator.want`."""
+        self._allocations.want(hosts)
+
+    async def settle(self) -> list[Change]:
+        """`Allocator.settle`; derivation hears of an address when it is read back."""
+        self._allocations.settle()
+        return []
+
+    @property
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """`Allocator.diagnostics`."""
+        return self._allocations.diagnostics
+
+    def retain_wanted(self) -> None:
+        """Nothing: an address goes with its object."""
+
+    def close(self) -> None:
+        """Nothing is pending here."""
+
+
+def make_writer(kube: Kube, clock: Clock, random: Random, permit: Permit) -> Writer:
+    """The writer to *kube*."""
+    return Writer(KubeObjects(kube.transport), clock=clock, source=random, permit=permit)

@@ -1,0 +1,77 @@
+"""What a peerd writes into its own cluster, and what it must know before: wired for both modes."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from peerd.app.generation import Generation, make_writer
+from peerd.app.istiod import explicit_flags
+from peerd.app.parts import Parts
+from peerd.app.problems import Problems
+from peerd.model.changes import Change, IstiodChange
+from peerd.model.config import ServeConfig
+from peerd.model.diagnostic import Diagnostic
+from peerd.model.generated import Generate, IstiodFlags
+from peerd.publish.writer import Always
+
+_LOOK = 1.0  # seconds between two looks at who has spoken, and who writes
+
+_UNREAD = Diagnostic(
+    "Deployment/istiod",
+    "spec.template",
+    "istiod's Deployments have not been read yet; nothing is written before",
+    "let peerd's account list and watch Deployments of the system namespace, or set --istiod-flags",
+)
+
+
+def generates(config: ServeConfig) -> Generate:
+    """What the settings say is written."""
+    if not config.source.startswith("kube"):
+        return Generate.NOTHING
+    return Generate.BESIDE if config.mode == "beside" else Generate.STANDALONE
+
+
+class OwnCluster:
+    """`generation` is None where objects do not come from an API server: there is nowhere to write."""
+
+    def __init__(self, config: ServeConfig, parts: Parts, emit: Callable[[Sequence[Change]], None]) -> None:
+        self._config = config
+        self._parts = parts
+        self._emit = emit
+        self._flags_known = generates(config) is not Generate.BESIDE
+        self.generation: Generation | None = None
+        if parts.kube is not None:
+            permit = Always()
+            writer = make_writer(parts.kube, parts.clock, parts.random, permit)
+            self.generation = Generation(writer, permit, emit, parts.clock)
+
+    async def write(self) -> None:
+        """Bring the cluster to what is wanted, until cancelled."""
+        if self.generation is not None:
+            await self.generation.run()
+
+    async def follow_istiod(self) -> None:
+        """Beside one, follow its flags until cancelled (decision D41)."""
+        if self._flags_known:
+            return
+        explicit = explicit_flags(self._config)
+        if explicit is not None:
+            self._flags(explicit)
+        elif self._parts.kube is not None:
+            await self._parts.kube.istiod(self._config, self._parts.random, self._flags)
+
+    def _flags(self, flags: IstiodFlags) -> None:
+        self._flags_known = True
+        self._emit([IstiodChange(flags)])
+
+    async def settle(self, forgotten: Callable[[], frozenset[str]], problems: Problems) -> None:
+        """Once sources and restored imports are derived: what nobody wants goes, with proof, until cancelled.
+
+        *forgotten* gives the Gateways of peers that left nothing behind and have not spoken (decision D13).
+        """
+        generation = self.generation
+        while generation is not None:
+            if self._flags_known:
+                generation.look(forgotten())
+            unread = () if self._flags_known else (_UNREAD,)
+            problems.replace("own cluster", (*unread, *generation.problems))
+            await asyncio.sleep(_LOOK)

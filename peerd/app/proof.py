@@ -1,0 +1,42 @@
+"""What proves a peerd to peers and gateways: a certificate of its own CA, or beside istiod of istiod's."""
+
+from collections.abc import Callable, Mapping
+
+from peerd.app.authority import Authority
+from peerd.app.istiod import IstiodIdentity
+from peerd.ca.issue import identity_certificate
+from peerd.model.clock import Clock
+from peerd.model.identity import SpiffeId
+from peerd.serve.own_tls import OwnTls
+from peerd.transport.tls import TlsSource
+
+OtherRoots = Callable[[], Mapping[str, bytes]]
+
+
+class Proof:
+    """Either *authority* or *istiod* is there."""
+
+    def __init__(self, authority: Authority | None, istiod: IstiodIdentity | None, clock: Clock) -> None:
+        self._authority = authority
+        self._istiod = istiod
+        self._clock = clock
+
+    async def run(self, own: SpiffeId) -> None:
+        """Beside istiod keep a certificate for *own*, until cancelled; an authority has its own task."""
+        if self._istiod is not None:
+            await self._istiod.run(own)
+
+    async def tls(self, own: SpiffeId, other_roots: OtherRoots = dict) -> TlsSource:
+        """The material that proves *own*, once there is some; *other_roots* by trust domain count besides."""
+        if self._istiod is not None:
+            await self._istiod.certified()
+            return self._istiod.tls(own.trust_domain, other_roots)
+        authority = self._authority
+        assert authority is not None  # noqa: S101 (one of the two)
+        return OwnTls(
+            lambda: authority.bundle,
+            lambda ca, now: identity_certificate(ca, str(own), now),
+            self._clock,
+            trust_domain=own.trust_domain,
+            other_roots=other_roots,
+        )
