@@ -48,7 +48,7 @@ class Withheld(Protocol):
         ...
 
 
-class TypeRules(Record, frozen=True):
+class TypeRules(Record, frozen=True, gc=True):
     """How one type is served.
 
     `waits_for_ack`: at most one wildcard response is outstanding; what changes meanwhile is merged into the
@@ -59,6 +59,8 @@ class TypeRules(Record, frozen=True):
     `own_only`: it gets these and nothing else, whatever it asks for (decision D37).
     `member_groups`: groups that a client which holds a name follows with it. `withheld` says what a client is
     not told for now (decision D13). `resume` is the digest hook of peers.
+
+    Unlike other records it holds what may lead back to it, and takes part in garbage collection.
     """
 
     waits_for_ack: bool = True
