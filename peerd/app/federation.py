@@ -22,6 +22,7 @@ from peerd.peering.persistence import ImportJournal
 from peerd.peering.validation import LocalCluster
 from peerd.serve.connections import ConnectionRegistry
 from peerd.serve.peer_segments import PeerSegments
+from peerd.state.lineage import lineage as kept_uuid
 from peerd.transport.base import Handler
 from peerd.transport.tls import TlsSource
 
@@ -62,6 +63,8 @@ class Federation:
         self._config = config
         self._parts = parts
         self._lineage = lineage
+        # Replicas of one cluster have a state directory each, and none displaces another's streams (D16).
+        self._replica = f"peerd-{kept_uuid(Path(config.state_dir))[:8]}"
         self._epoch = epoch
         self._registry = registry
         self._emit = emit
@@ -130,7 +133,7 @@ class Federation:
 
         config, parts = self._config, self._parts
         dialer = Dialer(
-            hello=Hello(config.cluster_id, f"peerd-{self._lineage[:8]}", info.segment, __version__),
+            hello=Hello(config.cluster_id, self._replica, info.segment, __version__),
             namespace=config.system_namespace,
             connect=lambda host, port: parts.network.connect(host, port, tls),
             importer=self._importer,
