@@ -1,6 +1,7 @@
 """Clusters beside istiod: what peerd generates there, what istiod makes of it, and how that compares."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -8,7 +9,8 @@ import msgspec
 from peerd.derive.distribution import LOCAL_NODE, SAME_NODE, SAME_ZONE
 from peerd.derive.global_names import PREFER_NETWORK, PREFER_REGION
 from peerd.model.address import GatewayAddress, Locality, ip_text
-from peerd.model.generated import Generated, GeneratedWorkloadEntry
+from peerd.model.changes import IstiodChange
+from peerd.model.generated import Generate, Generated, GeneratedWorkloadEntry, IstiodFlags
 from peerd.model.kube.istio import AllocatedAddress, ServiceEntry, ServiceEntryStatus
 from peerd.model.kube.kinds import KINDS_BY_NAME
 from peerd.model.kube.meta import KubeObject
@@ -17,8 +19,12 @@ from peerd.model.workload import TunnelProtocol, Workload, WorkloadStatus
 from peerd.publish.generated_manifests import manifest
 from tests.support.clusters import Cluster
 from tests.support.istiod_model import Flags, istiod
+from tests.support.scenarios import Scenario
 
 Records = dict[str, Service | Workload]
+SCENARIOS = Path(__file__).parents[1] / "conformance" / "scenarios"
+SAFE = IstiodFlags(True)
+UNSAFE = IstiodFlags(False, "PILOT_ENABLE_K8S_SELECT_WORKLOAD_ENTRIES is not false", "Deployment/istiod")
 
 
 def manifests(generated: Mapping[str, Generated]) -> dict[str, dict[str, Any]]:
@@ -134,3 +140,22 @@ def as_istiod_knows(host: str, balancing: LoadBalancing | None) -> LoadBalancing
     if balancing in {PREFER_NETWORK, PREFER_REGION}:
         return SAME_ZONE
     return SAME_NODE if balancing == LOCAL_NODE and ".svc." not in host else balancing
+
+
+class Beside(Scenario):
+    """A scenario whose clusters run peerd beside an istiod with *flags*, as peerd has read them."""
+
+    def __init__(self, name: str, flags: IstiodFlags | None = SAFE) -> None:
+        super().__init__(SCENARIOS / f"{name}.yaml", generate=Generate.BESIDE)
+        for cluster in self.clusters.values():
+            cluster.apply([] if flags is None else [IstiodChange(flags)])
+
+    def domain(self, cluster: str) -> str:
+        """The cluster domain."""
+        return str(self._settings[cluster].get("domain", "cluster.local"))
+
+    def told(self, cluster: str, flags: Flags | None = None, *, without: bool = False) -> Records:
+        """What istiod, running with *flags*, tells the ztunnels of a cluster; or would *without* peerd."""
+        domain = self.domain(cluster)
+        generated = {} if without else self.clusters[cluster].generated
+        return told_by_istiod(self.objects(cluster), generated, cluster, flags, domain)

@@ -10,18 +10,25 @@ from typing import Any
 import pytest
 import yaml
 
-from peerd.model.changes import IstiodChange
-from peerd.model.generated import Generate, IstiodFlags
+from peerd.model.generated import IstiodFlags
 from peerd.model.kube.core import Service as KubeService
 from peerd.model.service import Service
 from peerd.model.workload import Workload
 from tests.conformance.beside.exceptions import EXCEPTIONS
-from tests.support.beside import Records, Seen, as_istiod_knows, manifests, shape, told_by_istiod
+from tests.support.beside import (
+    SCENARIOS,
+    UNSAFE,
+    Beside,
+    Records,
+    Seen,
+    as_istiod_knows,
+    manifests,
+    shape,
+)
 from tests.support.istiod_model import Flags
 from tests.support.scenarios import Scenario
 
 HERE = Path(__file__).parent
-SCENARIOS = HERE.parent / "scenarios"
 NAMES = sorted(path.stem for path in SCENARIOS.glob("*.yaml"))
 # Read by people: each shape of object, and each way to come and go.
 REVIEWED = [
@@ -30,22 +37,6 @@ REVIEWED = [
     "segment-between-tenants", "segment-own-domain", "takeover-allowed-by-gateway", "takeover-only-here",
     "takeover-without-service", "topology-full-mesh", "topology-unlinked", "waypoint-local",
 ]  # fmt: skip
-UNSAFE = IstiodFlags(False, "PILOT_ENABLE_K8S_SELECT_WORKLOAD_ENTRIES is not false", "Deployment/istiod")
-
-
-class Beside(Scenario):
-    """A scenario whose clusters run peerd beside an istiod with *flags*, as peerd has read them."""
-
-    def __init__(self, name: str, flags: IstiodFlags | None = IstiodFlags(True)) -> None:  # noqa: B008
-        super().__init__(SCENARIOS / f"{name}.yaml", generate=Generate.BESIDE)
-        for cluster in self.clusters.values():
-            cluster.apply([] if flags is None else [IstiodChange(flags)])
-
-    def told(self, cluster: str, flags: Flags | None = None, *, without: bool = False) -> Records:
-        """What istiod, running with *flags*, tells the ztunnels of a cluster; or would *without* peerd."""
-        domain = str(self._settings[cluster].get("domain", "cluster.local"))
-        generated = {} if without else self.clusters[cluster].generated
-        return told_by_istiod(self.objects(cluster), generated, cluster, flags, domain)
 
 
 def _differences(standalone: Scenario, beside: Beside) -> Iterator[str]:
