@@ -37,6 +37,7 @@ OTHER: dict[str, Any] = {
     "resources": {"limits": {"memory": "5Gi"}},
     "meshConfig": {"trustDomain": "east.local", "discoverySelectors": [{"matchLabels": {"mesh": "on"}}]},
     "settings": {"log-level": "debug", "peering": False, "peer-trust-domains": ["a", "b"]},
+    "gateways.create": False,
     "gatewayClasses.create": False,
     "serviceAccount.annotations": {"a": "b"},
     "podAnnotations": {"a": "b"},

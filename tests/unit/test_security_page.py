@@ -21,9 +21,11 @@ def test_every_setting_it_names_exists(flag: str) -> None:
     assert flag in {option.name for option in OPTIONS}
 
 
-@pytest.mark.parametrize(
-    "option", [option for option in OPTIONS if option.kind == "address"], ids=lambda o: o.name
-)
+# Of addresses, `--istiod-addr` is one that we dial.
+LISTENERS = [option for option in OPTIONS if option.kind == "address" and option.name != "istiod-addr"]
+
+
+@pytest.mark.parametrize("option", LISTENERS, ids=lambda o: o.name)
 def test_every_listener_is_in_the_threat_model(option) -> None:  # type: ignore[no-untyped-def]
     """A new port cannot come without a row that says who may reach it."""
     assert f"| `--{option.name}`" in PAGE

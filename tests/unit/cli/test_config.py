@@ -1,6 +1,7 @@
 """Settings: flag over environment over file over default, and every mistake names itself."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -162,4 +163,4 @@ def test_help_and_version_import_no_server():
     assert imported == {"peerd"}
     result = CliRunner().invoke(main, ["--help"])
     assert result.exit_code == 0
-    assert "serve  Run the control plane of one cluster." in result.output
+    assert re.search(r"serve +Run the control plane of one cluster\.", result.output)
