@@ -49,11 +49,18 @@ class KubeObjects:
         return None if response.status == NOT_FOUND else _decoded(f"get {resource.kind} {name}", response)
 
     async def list(
-        self, resource: Resource, namespace: str = "", *, labels: str = "", page: int = 500
+        self,
+        resource: Resource,
+        namespace: str = "",
+        *,
+        labels: str = "",
+        fields: str = "",
+        page: int = 500,
     ) -> list[dict[str, Any]]:
-        """All objects of *resource* that the label selector *labels* matches, read page by page."""
+        """All objects of *resource* that the selectors *labels* and *fields* match, read page by page."""
         found: list[dict[str, Any]] = []
-        query = {"limit": str(page)} | ({"labelSelector": labels} if labels else {})
+        selectors = {"labelSelector": labels, "fieldSelector": fields}
+        query = {"limit": str(page)} | {key: value for key, value in selectors.items() if value}
         while True:
             response = await self._transport.request("GET", resource.path(namespace), query=query)
             answer = _decoded(f"list {resource.plural}", response)

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from peerd.model.kube.meta import KubeObject, KubeRecord, TargetReference
+from peerd.model.kube.meta import ConditionsStatus, KubeObject, KubeRecord, TargetReference
 
 
 class Namespace(KubeObject, frozen=True):
@@ -117,6 +117,7 @@ class Service(KubeObject, frozen=True):
     """A Kubernetes Service (the wire's Service is peerd.model.service)."""
 
     spec: ServiceSpec = ServiceSpec()
+    status: ConditionsStatus = ConditionsStatus()
 
 
 class EndpointConditions(KubeRecord, frozen=True):

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from peerd.model.kube.meta import KubeObject, KubeRecord
+from peerd.model.kube.meta import ConditionsStatus, KubeObject, KubeRecord, StatusCondition
 
 
 class GatewayAddressField(KubeRecord, frozen=True):
@@ -51,9 +51,10 @@ class GatewaySpec(KubeRecord, frozen=True):
 
 
 class GatewayStatus(KubeRecord, frozen=True):
-    """Addresses a controller gave."""
+    """Addresses a controller gave, and what controllers say."""
 
     addresses: tuple[GatewayAddressField, ...] = ()
+    conditions: tuple[StatusCondition, ...] = ()
 
 
 class Gateway(KubeObject, frozen=True):
@@ -73,3 +74,4 @@ class GatewayClass(KubeObject, frozen=True):
     """Its labels give defaults for `istio.io/waypoint-for`."""
 
     spec: GatewayClassSpec = GatewayClassSpec()
+    status: ConditionsStatus = ConditionsStatus()

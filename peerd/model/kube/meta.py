@@ -83,6 +83,23 @@ class KubeObject(KubeRecord, frozen=True):
         return ObjectKey(self.metadata.namespace, self.metadata.name)
 
 
+class StatusCondition(KubeRecord, frozen=True):
+    """One of `status.conditions`, whole (`metav1.Condition`)."""
+
+    type: str = ""
+    status: str = ""
+    reason: str = ""
+    message: str = ""
+    observed_generation: int = 0
+    last_transition_time: str = ""
+
+
+class ConditionsStatus(KubeRecord, frozen=True):
+    """A status of which only the conditions are read."""
+
+    conditions: tuple[StatusCondition, ...] = ()
+
+
 class TargetReference(KubeRecord, frozen=True):
     """`targetRef` of policies and endpoints: the object that is meant."""
 
