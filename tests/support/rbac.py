@@ -1,5 +1,6 @@
 """What the shipped roles grant, and what of it was used: manifests/base against an API server's audit log."""
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from tests.support.apiserver import ApiServer, Request
 BASE = Path(__file__).parents[2] / "manifests" / "base"
 NAMESPACE, ACCOUNT = "istio-system", "peerd"
 USER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
+_PATIENCE = 10.0
 _ROLES = ("serviceaccount", "clusterrole", "clusterrolebinding", "role", "rolebinding")
 
 
@@ -38,12 +40,13 @@ class Grant:
         )
 
 
-def manifests() -> list[dict[str, Any]]:
-    """The shipped account, roles and bindings."""
+def manifests(directory: Path = BASE) -> list[dict[str, Any]]:
+    """The shipped account, roles and bindings; of a mode's own *directory* what it has of them."""
     return [
         tree
         for name in _ROLES
-        for tree in yaml.safe_load_all((BASE / f"{name}.yaml").read_text())
+        if (directory / f"{name}.yaml").exists()
+        for tree in yaml.safe_load_all((directory / f"{name}.yaml").read_text())
         if tree is not None
     ]
 
@@ -53,14 +56,38 @@ def install(server: ApiServer) -> Path:
     system = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
     for tree in [system, *manifests()]:
         server.admin.apply(tree)
+    end = time.monotonic() + _PATIENCE
+    while late := [grant for grant in granted() if not _allowed(server, grant)]:
+        if time.monotonic() > end:
+            raise TimeoutError(f"granted and not allowed: {late}")
     return server.kubeconfig(server.token(NAMESPACE, ACCOUNT), name=ACCOUNT)
 
 
-def granted() -> list[Grant]:
+def _allowed(server: ApiServer, grant: Grant) -> bool:
+    """Whether the API server knows it already: roles take effect a moment after they are written."""
+    resource, _, subresource = grant.resource.partition("/")
+    attributes = {
+        "group": grant.group,
+        "resource": resource,
+        "subresource": subresource,
+        "verb": grant.verb,
+        "namespace": grant.namespace,
+        "name": grant.name,
+    }
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {"user": USER, "resourceAttributes": attributes},
+    }
+    path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+    return bool(server.admin.request("POST", path, review)["status"]["allowed"])
+
+
+def granted(directory: Path = BASE) -> list[Grant]:
     """Every verb of every role, one by one; wildcards are not to be had."""
     return sorted(
         Grant(group, resource, verb, tree["metadata"].get("namespace", ""), name)
-        for tree in manifests()
+        for tree in manifests(directory)
         for rule in tree.get("rules", ())
         for group in rule["apiGroups"]
         for resource in rule["resources"]

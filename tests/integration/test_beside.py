@@ -1,0 +1,227 @@
+"""peerd beside istiod, as processes on real API servers: what is written, when it moves, when it goes.
+
+istiod itself is played by tests/support/istiod_stand_in.py; east runs beside it, west is its peer.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from peerd.ca import authority
+from tests.support import rbac
+from tests.support.apiserver import ApiServer
+from tests.support.istiod_stand_in import MULTI_NETWORK, RIGHT, SELECT, Istiod
+from tests.support.kube_cluster import SYSTEM, KubeCluster, namespace
+
+GLOBAL = {"solo.io/service-scope": "global"}
+ISTIO = "networking.istio.io/v1"
+BESIDE_ROLES = Path(rbac.BASE).parent / "beside"
+
+
+class East(KubeCluster):
+    """A cluster with an istiod; its replicas run beside it, or standalone where a test says so."""
+
+    istiod: Istiod
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        for file in sorted(BESIDE_ROLES.glob("*role.yaml")):
+            self.api.admin.apply(yaml.safe_load(file.read_text()))
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "cacerts", "namespace": SYSTEM}}
+        self.api.admin.delete(secret)
+        token = self.root / "istio-token"
+        token.write_text(self.api.token(SYSTEM, "peerd", audiences=["istio-ca"]))
+        self._flags = (
+            "--mode=beside",
+            f"--istiod-addr={self.istiod.address}",
+            f"--istiod-token-file={token}",
+            f"--istiod-root-file={self.istiod.root_file}",
+        )
+
+    def written(self) -> dict[str, dict[str, Any]]:
+        """Generated objects by `<Kind>/<namespace>/<name>`."""
+        return {
+            f"{kind}/{tree['metadata']['namespace']}/{tree['metadata']['name']}": tree
+            for kind in ("ServiceEntry", "WorkloadEntry")
+            for tree in self.api.admin.items(ISTIO, kind)
+            if tree["metadata"].get("labels", {}).get("peerd.io/generated") == "true"
+        }
+
+    async def until_written(self, wanted: set[str], seconds: float = 30) -> dict[str, dict[str, Any]]:
+        """Wait until exactly these are there; names may end in `*`."""
+
+        def there() -> dict[str, dict[str, Any]] | None:
+            found = self.written()
+            short = {_short(key) for key in found}
+            assert short == wanted, f"there: {sorted(short)}"
+            return found or {"nothing": {}}
+
+        found: dict[str, dict[str, Any]] = await self.until(there, seconds, f"{sorted(wanted)} written")
+        return found
+
+
+def _short(key: str) -> str:
+    """Without the hash of place and gateway."""
+    kind, where, name = key.split("/")
+    return f"{kind}/{where}/{name.rpartition('.')[0]}" if kind == "WorkloadEntry" else key
+
+
+@pytest.fixture
+async def clusters(
+    two_api_servers: tuple[ApiServer, ApiServer], tmp_path: Path
+) -> AsyncIterator[tuple[East, KubeCluster]]:
+    """East beside its istiod, linked to west, which exports `reviews`; nothing of peerd runs yet."""
+    east_api, west_api = two_api_servers
+    issuer = authority.make_root("test", time.time())
+    east_api.admin.create(namespace(SYSTEM))
+    east = East("east", east_api, tmp_path / "east", issuer)
+    east.istiod = Istiod(east_api, tmp_path / "istiod", issuer, "east")
+    west = KubeCluster("west", west_api, tmp_path / "west", issuer)
+    await east.istiod.start()
+    await asyncio.gather(east.prepare(), west.prepare())
+    east.istiod.accept(east.link(west))
+    west.link(east)
+    west.service("reviews", "10.1", 3, labels=GLOBAL)
+    try:
+        yield east, west
+    finally:
+        await east.close()
+        await west.close()
+        await east.istiod.stop()
+
+
+ENTRY = "ServiceEntry/shop/autogen.shop.reviews"
+ENDPOINTS = "WorkloadEntry/shop/autogen.west.shop.reviews"
+OWN = {"serviceentries", "workloadentries", "deployments"}
+AWAY = {
+    "ServiceEntry/istio-system/autogen.shop.reviews",
+    "WorkloadEntry/istio-system/autogen.west.shop.reviews",
+}
+
+
+async def test_imports_are_written_and_go(clusters: tuple[East, KubeCluster]) -> None:
+    """A peer's service appears, follows its capacity, and goes with the link; nobody else's object does.
+
+    All of that under exactly the rights of manifests/beside: what they add is used, and nothing is refused.
+    """
+    east, west = clusters
+    mark = east.api.audit.mark()
+    east.service("reviews", "20.1", 1, labels=GLOBAL)
+    theirs = east.api.admin.create(
+        {
+            "apiVersion": ISTIO,
+            "kind": "ServiceEntry",
+            "metadata": {"name": "theirs", "namespace": "shop"},
+            "spec": {
+                "hosts": ["db.example.org"],
+                "ports": [{"number": 5432, "name": "tcp"}],
+                "resolution": "DNS",
+            },
+        }
+    )
+    _, replica = await asyncio.gather(west.start("west-0"), east.start("east-0"))
+    found = await east.until_written({ENTRY, ENDPOINTS})
+    entry = found[ENTRY]["spec"]
+    assert entry["hosts"] == ["reviews.shop.mesh.internal"]
+    assert entry["workloadSelector"] == {"labels": {"app": "reviews"}}
+    assert entry["subjectAltNames"] == ["spiffe://cluster.local/ns/shop/sa/reviews"]
+    assert "addresses" not in entry, "addresses are istiod's to give (D28)"
+    assert "status" not in found[ENTRY]
+    (endpoints,) = (tree["spec"] for key, tree in found.items() if _short(key) == ENDPOINTS)
+    assert (endpoints["network"], endpoints["weight"]) == ("west-net", 3)
+    assert "address" not in endpoints
+
+    for number in (2, 3):
+        west.api.admin.delete(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": f"reviews-{number}", "namespace": "shop"},
+            }
+        )
+    await east.until(lambda: _weights(east) == [1], 20, "a weight of 1")
+    east.api.admin.patch(_tree(east, ENDPOINTS), {"spec": {"weight": 1000}})
+    await east.until(lambda: _weights(east) == [1], 20, "the hand edit undone")
+
+    east.api.admin.delete(east.gateway(west))
+    await east.until_written({ENTRY})  # our own Service is still global
+    east.api.admin.patch(_service("reviews"), {"metadata": {"labels": {"solo.io/service-scope": None}}})
+    await east.until_written(set())
+    assert east.api.admin.get(theirs) is not None
+    assert await replica.debug("peers") is not None  # by TokenReview, beside istiod too
+    requests = east.api.audit.requests(rbac.USER, mark)
+    assert rbac.refused(requests) == []
+    # What it shares with the base, and lists of servers that cannot stream them, are test_rbac.py's stories.
+    own = [each for each in rbac.granted(BESIDE_ROLES) if each.resource in OWN and each.verb != "list"]
+    assert rbac.unused(own, requests) == []
+
+
+async def test_flags_decide_where_entries_lie(clusters: tuple[East, KubeCluster]) -> None:
+    """Wrong flags: all in the system namespace, and told; right ones: beside the Service, once rolled out."""
+    east, west = clusters
+    east.istiod.flags({})
+    east.istiod.rolled_out()
+    east.service("reviews", "20.1", 1, labels=GLOBAL)
+    _, replica = await asyncio.gather(west.start("west-0"), east.start("east-0"))
+    found = await east.until_written(AWAY)
+    for tree in found.values():
+        assert "app" not in tree["metadata"]["labels"], "no label that a Service selects (D41)"
+        assert "app" not in tree["spec"].get("workloadSelector", {}).get("labels", {})
+    told = await replica.debug("diagnostics")
+    assert SELECT in str(told)
+
+    east.istiod.flags(RIGHT)
+    await asyncio.sleep(3)
+    assert {_short(key) for key in east.written()} == AWAY, "older Pods may still run with the old flags"
+    east.istiod.rolled_out()
+    await east.until_written({ENTRY, ENDPOINTS})
+
+    east.istiod.flags({**RIGHT, "OTHER": "x"})  # a new rollout with the right flags moves nothing
+    await asyncio.sleep(3)
+    await east.until_written({ENTRY, ENDPOINTS}, 1)
+    east.istiod.flags({**RIGHT, MULTI_NETWORK: "true"})
+    await east.until_written(AWAY)
+
+
+async def test_restart_without_state_takes_nothing(
+    clusters: tuple[East, KubeCluster], tmp_path: Path
+) -> None:
+    """East loses its state while west is away: everything stays, and goes only when west says so (D13)."""
+    east, west = clusters
+    replica = (await asyncio.gather(west.start("west-0"), east.start("east-0")))[1]
+    before = await east.until_written({ENTRY, ENDPOINTS} if _has_shop(east) else AWAY)
+    await west.replicas["west-0"].stop()
+    await replica.kill()
+    (replica.root / "state").rename(tmp_path / "lost")
+    await east.start("east-0")
+    await asyncio.sleep(3)
+    after = east.written()
+    assert {key: tree["metadata"]["resourceVersion"] for key, tree in after.items()} == {
+        key: tree["metadata"]["resourceVersion"] for key, tree in before.items()
+    }, "not one write"
+    reviews = _service("reviews")
+    west.api.admin.patch(reviews, {"metadata": {"labels": {"solo.io/service-scope": None}}})
+    await west.start("west-0")
+    await east.until_written(set())
+
+
+def _has_shop(east: East) -> bool:
+    return east.api.admin.get(namespace("shop")) is not None
+
+
+def _weights(east: East) -> list[int]:
+    return [tree["spec"]["weight"] for key, tree in east.written().items() if _short(key) == ENDPOINTS]
+
+
+def _tree(east: East, short: str) -> dict[str, Any]:
+    (tree,) = (tree for key, tree in east.written().items() if _short(key) == short)
+    return {"apiVersion": ISTIO, "kind": short.partition("/")[0], **tree}
+
+
+def _service(name: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "shop"}}
