@@ -85,6 +85,7 @@ class KubeCluster:
         root: a directory of its own.
         issuer: the mesh's root; None: peerd makes a CA of its own, which no peer trusts.
         flags: further flags of `peerd serve`.
+        ca_files: further files of the Secret `cacerts`, such as `ca-crl.pem`.
     """
 
     def __init__(
@@ -93,7 +94,9 @@ class KubeCluster:
         api: ApiServer,
         root: Path,
         issuer: authority.Issuer | None,
+        *,
         flags: tuple[str, ...] = (),
+        ca_files: Mapping[str, bytes] | None = None,
     ) -> None:
         self.name = name
         self.api = api
@@ -102,6 +105,7 @@ class KubeCluster:
         self.operator_token = ""
         self._issuer = issuer
         self._flags = flags
+        self._ca_files = dict(ca_files or {})
         self._balancer = Balancer()
         self._ztunnel: Tree = {}
         self._clients: list[Ztunnel] = []
@@ -123,7 +127,7 @@ class KubeCluster:
         labels = {"topology.istio.io/network": f"{self.name}-net"}
         admin.patch(namespace(SYSTEM), {"metadata": {"labels": labels}})
         if self._issuer is not None:
-            files = authority.make_cluster_ca(self._issuer, self.name, time.time())
+            files = authority.make_cluster_ca(self._issuer, self.name, time.time()) | self._ca_files
             data = {file: base64.b64encode(text).decode() for file, text in files.items()}
             admin.create({"apiVersion": "v1", "kind": "Secret", "metadata": _meta("cacerts"), "data": data})
         admin.create(
@@ -217,7 +221,7 @@ class KubeCluster:
         return client
 
     async def until(self, look: Callable[[], Any], seconds: float, what: str) -> Any:
-        """What *look*, awaitable or not, gives once it is true; an AssertionError of its own means not yet."""
+        """What *look*, awaitable or not, gives once it is true; an AssertionError in it means not yet."""
         last: object = None
         end = time.monotonic() + seconds
         while time.monotonic() < end:

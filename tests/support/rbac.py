@@ -1,5 +1,6 @@
 """What the shipped roles grant, and what of it was used: manifests/base against an API server's audit log."""
 
+import http
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -31,10 +32,14 @@ class Grant:
         """Whether this is what allowed it.
 
         A role with names allows to list and watch where the field selector names one, and then the audit
-        log has the name.
+        log has the name. An apply that made the object was allowed by `create` as well.
         """
+        verbs = {request.verb}
+        if request.verb == "patch" and request.status == http.HTTPStatus.CREATED:
+            verbs.add("create")
         return (
-            (self.group, self.resource, self.verb) == (request.group, request.resource, request.verb)
+            (self.group, self.resource) == (request.group, request.resource)
+            and self.verb in verbs
             and self.namespace in ("", request.namespace)
             and self.name in ("", request.name)
         )
@@ -98,8 +103,8 @@ def granted(directory: Path = BASE) -> list[Grant]:
 
 def unused(grants: Iterable[Grant], requests: Iterable[Request]) -> list[Grant]:
     """The grants that no request needed."""
-    seen = {(each.group, each.resource, each.verb, each.namespace, each.name): each for each in requests}
-    return [grant for grant in grants if not any(grant.covers(request) for request in seen.values())]
+    requests = list(requests)
+    return [grant for grant in grants if not any(grant.covers(request) for request in requests)]
 
 
 def refused(requests: Iterable[Request]) -> list[Request]:
