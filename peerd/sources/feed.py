@@ -1,8 +1,12 @@
-"""From single changes to batches: what is decoded in one go goes to the sink in one call."""
+"""From single changes to batches: what is decoded in one go goes to the sink in one call.
+
+Problems of objects wait for the same turn, so that an object is mended before its problem is gone.
+"""
 
 import asyncio
 
 from peerd.model.changes import ObjectChange, OwnChange
+from peerd.model.diagnostic import Diagnostic
 from peerd.model.kube.meta import KubeObject, ObjectKey
 from peerd.sources.base import Sink
 
@@ -14,6 +18,7 @@ class Feed:
         self._sink = sink
         self._changes: dict[tuple[str, ObjectKey], ObjectChange] = {}
         self._own: dict[tuple[str, ObjectKey], OwnChange] = {}
+        self._reports: dict[str, tuple[Diagnostic, ...]] = {}
         self._due = asyncio.Event()
 
     async def run(self) -> None:
@@ -32,12 +37,20 @@ class Feed:
         self._own[change.kind, change.key] = change
         self._due.set()
 
+    def report(self, where: str, diagnostics: tuple[Diagnostic, ...]) -> None:
+        """`Sink.report`, in its turn."""
+        self._reports[where] = diagnostics
+        self._due.set()
+
     def flush(self) -> None:
         """Tell the sink all that was gathered."""
         self._due.clear()
         changes, self._changes = self._changes, {}
         own, self._own = self._own, {}
+        reports, self._reports = self._reports, {}
         if changes:
             self._sink.apply(list(changes.values()))
         if own:
             self._sink.own(list(own.values()))
+        for where, diagnostics in reports.items():
+            self._sink.report(where, diagnostics)

@@ -10,22 +10,20 @@ from peerd.model.diagnostic import Diagnostic
 from peerd.model.generated import FIELD_MANAGER, GENERATED_KINDS, GENERATED_LABEL
 from peerd.model.kube.kinds import Kind
 from peerd.model.kube.meta import KubeObject, ObjectKey
-from peerd.sources.base import Sink
 from peerd.sources.decode import DecodeError, decode_json, decode_tree
 from peerd.sources.defaults import object_label
 from peerd.sources.feed import Feed
 
 
 class KindObjects:
-    """The objects of *kind*, each as JSON, to *feed*; problems of single ones to *sink*.
+    """The objects of *kind*, each as JSON, to *feed*, and the problems of single ones.
 
     An object that cannot be decoded keeps its last good state until it is mended or deleted.
     """
 
-    def __init__(self, kind: Kind, feed: Feed, sink: Sink) -> None:
+    def __init__(self, kind: Kind, feed: Feed) -> None:
         self._kind = kind
         self._feed = feed
-        self._sink = sink
         self._may_be_own = kind.name in GENERATED_KINDS
         self._own: set[ObjectKey] = set()
         self._bad: set[ObjectKey] = set()
@@ -84,7 +82,7 @@ class KindObjects:
         return value
 
     def _report(self, key: ObjectKey, diagnostics: tuple[Diagnostic, ...]) -> None:
-        self._sink.report(object_label(self._kind, key.namespace, key.name), diagnostics)
+        self._feed.report(object_label(self._kind, key.namespace, key.name), diagnostics)
 
 
 def _is_ours(tree: dict[str, Any]) -> bool:

@@ -47,11 +47,12 @@ class KubernetesSource:
 
     async def run(self, sink: Sink) -> None:
         """`Source.run`."""
-        feed, troubles = Feed(sink), _Troubles(sink)
+        feed = Feed(sink)
+        troubles = _Troubles(feed)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(feed.run())
             for kinds in ([kind for kind in KINDS if kind is not POD], [POD]):
-                followers = [each for kind in kinds for each in self._followers(kind, feed, sink, troubles)]
+                followers = [each for kind in kinds for each in self._followers(kind, feed, troubles)]
                 for follower in followers:
                     tasks.create_task(self._reflector(follower).run())
                 for follower in followers:
@@ -59,8 +60,8 @@ class KubernetesSource:
             feed.flush()
             sink.synced()
 
-    def _followers(self, kind: Kind, feed: Feed, sink: Sink, troubles: "_Troubles") -> "list[_Follower]":
-        objects = KindObjects(kind, feed, sink)
+    def _followers(self, kind: Kind, feed: Feed, troubles: "_Troubles") -> "list[_Follower]":
+        objects = KindObjects(kind, feed)
         return [_Follower(target, objects, troubles) for target in self._targets(kind)]
 
     def _reflector(self, follower: "_Follower") -> Reflector:
@@ -102,8 +103,8 @@ class _Follower:
 class _Troubles:
     """What keeps targets from being followed: a server that is away is one problem, not one for each."""
 
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
         self._present: dict[Target, str] = {}
 
     def put(self, target: Target, problem: str) -> None:
@@ -112,7 +113,7 @@ class _Troubles:
             self._present[target] = problem
         else:
             self._present.pop(target, None)
-        self._sink.report(_WHERE, tuple(_diagnostic(each) for each in sorted(set(self._present.values()))))
+        self._feed.report(_WHERE, tuple(_diagnostic(each) for each in sorted(set(self._present.values()))))
 
 
 def _diagnostic(problem: str) -> Diagnostic:
