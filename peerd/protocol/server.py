@@ -15,7 +15,7 @@ from peerd.protocol import wildcard
 from peerd.protocol.envelope import DeltaRequest, Node
 from peerd.protocol.errors import LimitExceededError, MalformedMessageError, OverdueError
 from peerd.protocol.interest import Interest
-from peerd.protocol.named import Names
+from peerd.protocol.named import Names, member_groups
 from peerd.protocol.rules import Offer, TypeRules
 from peerd.protocol.source import Source
 from peerd.protocol.subscription import Event, State, Subscription, TypeStatus
@@ -349,6 +349,7 @@ class DeltaServer:
                 removals.append(name)
                 continue
             self._by_name.hold(subscription, name, version)
+            subscription.dirty.update(member_groups(subscription, name))  # it may have got some meanwhile
             if equal or kept:
                 subscription.keys.pop(name, None)  # it asks again for what it holds: no answer is owed
             if not kept:

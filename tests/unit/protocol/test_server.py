@@ -341,6 +341,14 @@ def test_what_changes_between_comparison_and_first_answer_is_withheld_too() -> N
     assert [sorted(names(each)) for each in driver.settle()] == [[], ["v", "w"]]
 
 
+def test_a_client_on_demand_that_resumes_is_sent_the_members_that_its_services_got_meanwhile() -> None:
+    """It holds the service, and does not ask for it again (decision D12)."""
+    driver = Driver(ztunnel_store(), held={ADDRESS: {"s": resource("s", b"1").version}}, on_demand=(ADDRESS,))
+    driver.publish(put("s", b"1"), put("w", b"1", groups=("service/s",)), put("v", b"1"))
+    driver.open()
+    assert [names(each) for each in driver.settle() if each.type_url == ADDRESS] == [["w"]]
+
+
 def test_clients_on_demand_are_not_told_in_fewer_words_either() -> None:
     """They resume with what they hold, and ask for it again by name (decisions D12, D13)."""
     missing = Missing("s", "gone")
