@@ -10,7 +10,7 @@ import structlog
 
 from peerd import __version__
 from peerd.app.parts import Parts
-from peerd.derive.world import Commit
+from peerd.derive.commit import Commit
 from peerd.model.changes import Change, PeerChange
 from peerd.model.config import ServeConfig
 from peerd.model.federation import FederatedService, PeerInfo, RemotePeer
@@ -42,9 +42,11 @@ class Federation:
         config: the settings.
         parts: the outside world.
         lineage: the cluster's, the same after restarts (decision D18).
+        replica: tells this replica from others of the cluster, the same after restarts (decision D16).
         epoch: this process run's own (decision D24).
         emit: takes changes for derivation.
         registry: where served peers are shown.
+        peer_changed: hears the Gateway's key when what is known of a peer's state changes.
 
     Raises:
         StateError: what was kept of imports cannot be read.
@@ -56,13 +58,16 @@ class Federation:
         parts: Parts,
         *,
         lineage: str,
+        replica: str,
         epoch: str,
         emit: Callable[[Sequence[Change]], None],
         registry: ConnectionRegistry,
+        peer_changed: Callable[[ObjectKey], None] | None = None,
     ) -> None:
         self._config = config
         self._parts = parts
         self._lineage = lineage
+        self._replica = replica
         # Replicas of one cluster have a state directory each, and none displaces another's streams (D16).
         self._replica = f"peerd-{kept_uuid(Path(config.state_dir))[:8]}"
         self._epoch = epoch
@@ -73,7 +78,7 @@ class Federation:
         self._journal = ImportJournal(Path(config.state_dir) / "imports")
         self._importer = Importer(local, self._imported, self._journal)
         self._restored: frozenset[ObjectKey] = frozenset()
-        self.table = PeerTable(self._importer, parts.clock)
+        self.table = PeerTable(self._importer, parts.clock, peer_changed)
         self.info: PeerInfo | None = None
         self._remotes: dict[str, RemotePeer] = {}
         self._exported: dict[str, FederatedService | None] = {}

@@ -1,12 +1,9 @@
 """What peerd generates, wired: commits to the writer, objects that lie in the cluster back to derivation."""
 
 from collections.abc import Callable, Iterable, Sequence
-from random import Random
 
-from peerd.app.kube import Kube
 from peerd.derive.allocation import choose
-from peerd.derive.world import Commit
-from peerd.kubeapi.objects import KubeObjects
+from peerd.derive.commit import Commit
 from peerd.model.changes import Change, ObjectChange, OwnChange, TakeoverChange
 from peerd.model.clock import Clock
 from peerd.model.diagnostic import Diagnostic
@@ -123,8 +120,3 @@ class Generation:
 
     def close(self) -> None:
         """Nothing is pending here."""
-
-
-def make_writer(kube: Kube, clock: Clock, random: Random, permit: Permit) -> Writer:
-    """The writer to *kube*."""
-    return Writer(KubeObjects(kube.transport), clock=clock, source=random, permit=permit)

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from peerd.app.generation import Generation, make_writer
+from peerd.app.generation import Generation
 from peerd.app.istiod import explicit_flags
 from peerd.app.parts import Parts
 from peerd.app.problems import Problems
@@ -11,7 +12,10 @@ from peerd.model.changes import Change, IstiodChange
 from peerd.model.config import ServeConfig
 from peerd.model.diagnostic import Diagnostic
 from peerd.model.generated import Generate, IstiodFlags
-from peerd.publish.writer import Always
+from peerd.publish.writer import Permit
+
+if TYPE_CHECKING:
+    from peerd.app.publishing import Publishing
 
 _LOOK = 1.0  # seconds between two looks at who has spoken, and who writes
 
@@ -39,15 +43,27 @@ class OwnCluster:
         self._emit = emit
         self._flags_known = generates(config) is not Generate.BESIDE
         self.generation: Generation | None = None
+        self.publishing: Publishing | None = None
         if parts.kube is not None:
-            permit = Always()
-            writer = make_writer(parts.kube, parts.clock, parts.random, permit)
-            self.generation = Generation(writer, permit, emit, parts.clock)
+            from peerd.app import publishing as wiring  # late: whoever reads a directory does not need it
+
+            transport = parts.kube.transport
+            publishing = wiring.Publishing(config, transport, clock=parts.clock, source=parts.random)
+            self.publishing = publishing
+            self.generation = Generation(publishing.writer, publishing.lease, emit, parts.clock)
+
+    @property
+    def permit(self) -> Permit | None:
+        """Whether this replica writes; None where there is nowhere to write."""
+        return None if self.publishing is None else self.publishing.lease
 
     async def write(self) -> None:
         """Bring the cluster to what is wanted, until cancelled."""
-        if self.generation is not None:
-            await self.generation.run()
+        if self.generation is None or self.publishing is None:
+            return
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.generation.run())
+            tasks.create_task(self.publishing.run())
 
     async def follow_istiod(self) -> None:
         """Beside one, follow its flags until cancelled (decision D41)."""

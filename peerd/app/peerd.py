@@ -26,7 +26,8 @@ from peerd.app.views import Views, ca_view
 from peerd.app.withholding import Withholding
 from peerd.ca.bundle import CaBundle
 from peerd.derive.allocation import choose
-from peerd.derive.world import Commit, World
+from peerd.derive.commit import Commit
+from peerd.derive.world import World
 from peerd.model.changes import Change, ObjectChange, OwnChange
 from peerd.model.config import ServeConfig
 from peerd.model.diagnostic import Diagnostic
@@ -46,7 +47,7 @@ from peerd.serve.gateways import gateway_rules
 from peerd.serve.other_roots import OtherRoots
 from peerd.serve.pods import PodIndex
 from peerd.state.directory import prepare
-from peerd.state.lineage import lineage
+from peerd.state.lineage import lineage, replica
 from peerd.state.lock import StateLock
 from peerd.state.table import Table
 
@@ -81,6 +82,7 @@ class Peerd:
         self._table = Table(state / "allocations")
         self._own_cluster = OwnCluster(config, parts, self._emit)
         self._generation = self._own_cluster.generation
+        self._publishing = publishing = self._own_cluster.publishing
         self._allocator: Allocator | Generation = self._generation or Allocator(
             Allocations(self._table, choose, parts.clock), lambda: self.pipeline.submit(())
         )
@@ -89,7 +91,7 @@ class Peerd:
         """Hear of objects that peerd generated, as they lie in the cluster (decision D5)."""
         if self._generation is not None:
             self.own_listeners.append(self._generation.own)
-        self.problems = Problems()
+        self.problems = Problems(None if publishing is None else publishing.problem)
         self.pods = PodIndex()
         self.other_roots = OtherRoots(_settings(config))
         self.registry = ConnectionRegistry()
@@ -103,10 +105,14 @@ class Peerd:
             config,
             parts,
             lineage=self.lineage,
+            replica=replica(state),
             epoch=self.instance,
             emit=self.pipeline.submit,
             registry=self.registry,
+            peer_changed=None if publishing is None else publishing.peer_changed,
         )
+        if publishing is not None:
+            publishing.follow(self.federation.table)
 
         # Beside istiod CA and roots are istiod's (D33, D34).
         self._beside = config.mode == "beside"
@@ -114,7 +120,9 @@ class Peerd:
         istiod = IstiodIdentity(config, parts.clock, parts.random) if self._beside else None
         self._proof = Proof(self._ca, istiod, parts.clock)
         self._roots = (
-            None if parts.kube is None or self._beside else parts.kube.roots(parts.clock, parts.random)
+            None
+            if parts.kube is None or self._beside
+            else parts.kube.roots(parts.clock, parts.random, self._own_cluster.permit)
         )
         self._authorisation = Authorisation(config.trusted_ztunnel_accounts, config.system_namespace)
         self._authenticate = authenticator(config, parts.kube, parts.clock, lambda: self.trust_domain)
@@ -200,6 +208,8 @@ class Peerd:
         self._allocator.close()
         await self.federation.close()
         self._table.close()
+        if self._publishing is not None:
+            await self._publishing.close()
         if self._parts.kube is not None:
             await self._parts.kube.transport.close()
         self._lock.close()
@@ -217,6 +227,8 @@ class Peerd:
             self._roots.namespaces(changes)
         if self._generation is not None:
             self._generation.users(changes)
+        if self._publishing is not None:
+            self._publishing.applied(changes)
         self.pipeline.submit(changes)
 
     def synced(self) -> None:
@@ -231,6 +243,8 @@ class Peerd:
         self.gateways.committed(commit)
         if self._generation is not None:
             self._generation.committed(commit)
+        if self._publishing is not None:
+            self._publishing.committed(commit)
         self._allocator.want(commit.wanted_hosts)
         follow_up = await self._allocator.settle()
         self.problems.replace("allocator", self._allocator.diagnostics)
@@ -249,6 +263,8 @@ class Peerd:
         log.info("ready", addresses=len(self.store.collection(ADDRESS)))
         self._begin(self._proof.run(self._own_identity()))
         self._begin(self._own_cluster.settle(self._forgotten, self.problems))
+        if self._publishing is not None:
+            self._publishing.settle()
         await self._serve_gateways()
         await self._begin_peering()
         await self._follow_syncs()
@@ -275,6 +291,8 @@ class Peerd:
         own = self._own_identity()
         tls = await self._proof.tls(own, self.other_roots.current)
         handlers = self.federation.begin(own, info, tls)
+        if self._publishing is not None:
+            self._begin(self._publishing.probe(tls))
         bound = await self._listeners.peers(handlers, tls)
         log.info("peering", identity=str(own), peer_addr=bound, network=info.network)
 
@@ -355,6 +373,7 @@ class Peerd:
             rejects=dict(registry.rejects),
             certificates_issued=self.certificates.counts["issued"],
             ca=None if self._ca is None else ca_view(self.certificates.counts, self._ca.bundle),
+            publishing=None if self._publishing is None else self._publishing.view(),
         )
 
 

@@ -1,6 +1,6 @@
 """Every present problem in what users wrote: logged once when it appears, shown until it is mended."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -10,10 +10,17 @@ log = structlog.get_logger("peerd.problems")
 
 
 class Problems:
-    """Diagnostics by the place that reported them: a file, a derivation key, the allocator."""
+    """Diagnostics by the place that reported them: a file, a derivation key, the allocator.
 
-    def __init__(self) -> None:
+    *changed* hears of each change: the place, what it reported before, what it reports now.
+    """
+
+    def __init__(
+        self,
+        changed: Callable[[str, tuple[Diagnostic, ...], tuple[Diagnostic, ...]], None] | None = None,
+    ) -> None:
         self._present: dict[str, tuple[Diagnostic, ...]] = {}
+        self._changed = changed
 
     def replace(self, place: str, diagnostics: Iterable[Diagnostic]) -> None:
         """What *place* reports now; nothing clears it."""
@@ -26,6 +33,8 @@ class Problems:
         for diagnostic in now:
             if diagnostic not in before:
                 _say(diagnostic)
+        if self._changed is not None and now != before:
+            self._changed(place, before, now)
 
     def present(self) -> tuple[Diagnostic, ...]:
         """All of them, sorted."""

@@ -8,7 +8,7 @@ from prometheus_client.registry import Collector
 
 from peerd import __version__, limits
 from peerd.model.types import SHORT_NAMES
-from peerd.observe.snapshot import CaView, Snapshot
+from peerd.observe.snapshot import CaView, PublishingView, Snapshot
 
 
 class _FromSnapshot(Collector):
@@ -21,6 +21,8 @@ class _FromSnapshot(Collector):
         snapshot = self._take()
         yield from _streams(snapshot)
         yield from _peers(snapshot)
+        if snapshot.publishing is not None:
+            yield from _publishing(snapshot.publishing)
         yield from _limits()
 
     def describe(self) -> list[Metric]:
@@ -119,6 +121,24 @@ def _peers(snapshot: Snapshot) -> Iterator[Metric]:
         services.add_metric([gateway], peer.counts.services)
         received.add_metric([gateway], peer.traffic.received_bytes)
     yield from (state, phase, since, services, received)
+
+
+def _publishing(view: PublishingView) -> Iterator[Metric]:
+    yield GaugeMetricFamily("peerd_writes", "1 on the replica that writes.", int(view.writes))
+    yield GaugeMetricFamily("peerd_writes_pending", "Objects that wait for a write.", view.pending)
+    requests = CounterMetricFamily(
+        "peerd_api_requests", "Requests about single objects.", labels=["kind", "verb", "outcome"]
+    )
+    for kind, verb, outcome, count in view.requests:
+        requests.add_metric([kind, verb, outcome], count)
+    yield requests
+    events = CounterMetricFamily("peerd_events", "Events, by what became of them.", labels=["outcome"])
+    for outcome, count in view.events:
+        events.add_metric([outcome], count)
+    yield events
+    yield GaugeMetricFamily(
+        "peerd_leftover_secrets", "Remote secrets that nothing needs any more.", view.leftovers
+    )
 
 
 def _limits() -> Iterator[Metric]:

@@ -36,6 +36,21 @@ class CaView(Record, frozen=True):
     chain_expiry: float
 
 
+class PublishingView(Record, frozen=True):
+    """What this replica writes into its own cluster.
+
+    `writes`: it holds the Lease; `holder` does. `pending` objects wait for a write; `requests` count by kind,
+    verb and outcome, `events` by outcome; `leftovers` are Secrets of the classic multicluster.
+    """
+
+    writes: bool
+    holder: str
+    pending: int
+    requests: tuple[tuple[str, str, str, int], ...] = ()
+    events: tuple[tuple[str, int], ...] = ()
+    leftovers: int = 0
+
+
 class Snapshot(Record, frozen=True):
     """Everything at one moment. `not_ready` is why `/ready` says 503, empty once it says 200.
 
@@ -60,3 +75,4 @@ class Snapshot(Record, frozen=True):
     rejects: dict[str, int] = {}
     certificates_issued: int = 0
     ca: CaView | None = None
+    publishing: PublishingView | None = None

@@ -133,15 +133,20 @@ class PeerTable:
 
     def snapshot(self) -> tuple[PeerSnapshot, ...]:
         """All rows, by key."""
-        return tuple(
-            PeerSnapshot(
-                key=key,
-                remote=row.remote,
-                status=row.status,
-                counts=self._importer.counts(key),
-                traffic=row.traffic,
-                attempts=row.attempts,
-                next_attempt=row.next_attempt,
-            )
-            for key, row in sorted(self._rows.items())
+        return tuple(self._snapshot(key, row) for key, row in sorted(self._rows.items()))
+
+    def row(self, key: ObjectKey) -> PeerSnapshot | None:
+        """One row, None where the Gateway is not dialled."""
+        row = self._rows.get(key)
+        return None if row is None else self._snapshot(key, row)
+
+    def _snapshot(self, key: ObjectKey, row: _Row) -> PeerSnapshot:
+        return PeerSnapshot(
+            key=key,
+            remote=row.remote,
+            status=row.status,
+            counts=self._importer.counts(key),
+            traffic=row.traffic,
+            attempts=row.attempts,
+            next_attempt=row.next_attempt,
         )

@@ -21,6 +21,7 @@ DATA_PLANE = "gloo.solo.io/PeerDataPlaneProgrammed"
 
 REMOTE_CLASS = "istio-remote"
 REMOTE_CONTROLLER = "istio.io/unmanaged-gateway"
+EAST_WEST_CONTROLLER = "peerd.io/eastwest-controller"
 _STAYS = "what was imported stays"
 
 

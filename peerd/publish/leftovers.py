@@ -59,7 +59,8 @@ class Leftovers:
             found = await self._list()
         except (ApiError, ApiUnreachableError, msgspec.DecodeError) as error:
             log.warning("leftover_secrets_not_listed", namespace=self._namespace, reason=str(error))
-            return INTERVAL * self._random.uniform(0.1, 0.2)
+            # What is forbidden now is so for long; a server that is away is not.
+            return INTERVAL * self._random.uniform(0.1, 0.2) if _passes(error) else INTERVAL
         if found and len(found) != self.count:
             log.warning("leftover_secrets", namespace=self._namespace, secrets=[each.name for each in found])
         self.count = len(found)
@@ -85,3 +86,7 @@ class Leftovers:
             if not page.metadata.continue_:
                 return found
             query["continue"] = page.metadata.continue_
+
+
+def _passes(error: Exception) -> bool:
+    return not (isinstance(error, ApiError) and error.status == 403)

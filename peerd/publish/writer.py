@@ -203,6 +203,7 @@ class Writer:
         needs no `lastTransitionTime`. Saying the same again costs nothing. Among what is due, lower *order*
         is written first and deleted last. With *exact* (for what we generate whole) a field that somebody
         adds outside of metadata and status is taken away again; without it the API server may add defaults.
+        A status of an object that does not exist waits until that is observed.
         """
         entry = self._entry(ref)
         wanted = None if manifest is None else _encode(manifest)
@@ -347,8 +348,8 @@ class Writer:
     async def _put(self, ref: Ref, entry: _Entry, manifest: bytes) -> bool:
         live = entry.live
         if ref.subresource and live is None:
-            entry.known, entry.told = False, ""  # the object is gone, or not seen yet: until it is observed
-            return False
+            entry.told = ""
+            return False  # the object is gone: until it is observed
         if not ref.subresource and live is not None and not live.ours:
             self._taken(ref, entry)
             return False
@@ -423,7 +424,10 @@ class Writer:
 
     def _failed(self, ref: Ref, entry: _Entry, error: ApiError | ApiUnreachableError) -> None:
         status = error.status if isinstance(error, ApiError) else 0
-        if status in {404, 409}:
+        if ref.subresource and status == 404:
+            entry.known, entry.live, entry.told = True, None, ""  # the object is gone
+            return
+        if status in {404, 409} and not ref.subresource:
             entry.known = False  # it is not what we took it for: look first
         if status in {0, 429, 500, 502, 503, 504}:
             # Not this object's fault: everything waits.

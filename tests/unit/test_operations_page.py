@@ -9,7 +9,7 @@ from peerd import limits
 from peerd.cli.config import OPTIONS
 from peerd.model.config import ServeConfig
 from peerd.observe.metrics import Metrics
-from peerd.observe.snapshot import CaView, Snapshot
+from peerd.observe.snapshot import CaView, PublishingView, Snapshot
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "operations.md").read_text("utf-8")
@@ -53,7 +53,9 @@ def test_every_limit_of_gateways_is_listed_with_the_metric_that_shows_it(limit):
 
 def test_every_metric_of_ours_is_described():
     """What a scrape gives, less the process's own figures."""
-    snapshot = Snapshot("c", "n", "td", "l", "i", 1, 1.0, 2.0, ca=CaView(1, 0, 0, 3.0, 4.0))
+    publishing = PublishingView(True, "me", 0, (("Service", "apply", "ok", 1),), (("written", 1),))
+    ca = CaView(1, 0, 0, 3.0, 4.0)
+    snapshot = Snapshot("c", "n", "td", "l", "i", 1, 1.0, 2.0, ca=ca, publishing=publishing)
     scraped = Metrics(lambda: snapshot).render().decode()
     names = {line.split()[2] for line in scraped.splitlines() if line.startswith("# TYPE")}
     ours = {name for name in names if not name.startswith("process_")}

@@ -363,6 +363,17 @@ async def test_the_status_of_an_object_that_is_gone_waits_for_it(rig):
     assert rig.api.get("gateways", "istio-eastwest", "west")["status"]["conditions"]
 
 
+async def test_a_status_whose_object_went_meanwhile_is_not_tried_again(rig):
+    """404 is the answer, and nothing was asked before: who may write a status may not read all objects."""
+    rig.api.put("gateways", {"metadata": {"namespace": "istio-eastwest", "name": "west"}, "spec": {}})
+    rig.lagging = True
+    rig.api.drop("gateways", "istio-eastwest", "west")
+    rig.writer.want(STATUS, conditions(condition("True")))
+    await rig.work(600)
+    assert [each[0] for each in rig.api.requests] == ["PATCH"]
+    assert rig.notices == []
+
+
 async def test_without_the_permit_nothing_is_written(rig):
     """What changed meanwhile is written when it is given, once."""
     rig.permitted = 0.0
