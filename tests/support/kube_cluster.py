@@ -107,6 +107,7 @@ class KubeCluster:
         self._flags = flags
         self._ca_files = dict(ca_files or {})
         self._balancer = Balancer()
+        self._ways: dict[str, Balancer] = {}  # to each replica that has clients
         self._ztunnel: Tree = {}
         self._clients: list[Ztunnel] = []
 
@@ -215,10 +216,18 @@ class KubeCluster:
     async def client(self, replica: Replica, *, seconds: float = 20.0) -> Ztunnel:
         """A ztunnel-like client of one replica, connected over TLS with a real token."""
         roots = await self.until(lambda: asyncio.to_thread(self.roots), seconds, "the root ConfigMap")
-        client = Ztunnel(self.name, f"127.0.0.1:{replica.ports['xds']}", roots, self.ztunnel_token)
+        way = self._ways.get(replica.name)
+        if way is None:
+            way = self._ways[replica.name] = Balancer([replica.ports["xds"]])
+            await way.start()
+        client = Ztunnel(self.name, f"127.0.0.1:{way.port}", roots, self.ztunnel_token)
         self._clients.append(client)
         await client.connect(seconds)
         return client
+
+    def forward(self, dead: Replica, other: Replica) -> None:
+        """Clients of *dead* that connect again get to *other*, as through a Service."""
+        self._ways[dead.name].ports = [other.ports["xds"]]
 
     async def until(self, look: Callable[[], Any], seconds: float, what: str) -> Any:
         """What *look*, awaitable or not, gives once it is true; an AssertionError in it means not yet."""
@@ -245,7 +254,8 @@ class KubeCluster:
         for replica in self.replicas.values():
             if replica.pid:
                 await replica.stop()
-        await self._balancer.close()
+        for each in (self._balancer, *self._ways.values()):
+            await each.close()
 
 
 def namespace(name: str) -> Tree:
