@@ -4,60 +4,28 @@ Attribution is by connection: whatever arrives on the stream of a Gateway is rec
 (design: origin). Nothing here is ever exported, so nothing loops.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from peerd.encode.frame import DecodeError
-from peerd.encode.peering import PEER_INFO_NAME, decode_federated_service, decode_peer_info, decode_segment
-from peerd.limits import PEER_NAME_CHARACTERS, PEER_REASON_CHARACTERS, PEER_REFUSALS, hit
-from peerd.model.changes import Change, ImportChange, PeerChange
-from peerd.model.federation import FederatedService, Freshness, PeerInfo, PeerView, RemotePeer
+from peerd.encode.peering import PEER_INFO_NAME, decode_peer_info
+from peerd.model.changes import Change, ImportChange, ImportedWorkloadChange, PeerChange
+from peerd.model.federation import Freshness, PeerInfo, PeerView, RemotePeer
 from peerd.model.kube.meta import ObjectKey
 from peerd.model.peer_identity import PeerRefusedError
 from peerd.model.record import Record
-from peerd.model.types import FEDERATED_SERVICE, PEER_INFO, SEGMENT
-from peerd.peering.quotas import Ledger
+from peerd.model.types import ADDRESS, FEDERATED_SERVICE, PEER_INFO
+from peerd.model.workload import Workload
+from peerd.peering.holdings import Entry, Holdings, Imported
+from peerd.peering.judging import judge, restored
+from peerd.peering.keeper import Keeper, Stored, StoredPeer
 from peerd.peering.staleness import freshness
-from peerd.peering.validation import LocalCluster, PeerIsSelfError, check_info, fault, same_cluster
+from peerd.peering.validation import LocalCluster, check_info, same_cluster
 from peerd.protocol.heartbeat import HeartbeatRules
 from peerd.protocol.peer_session import Held
 from peerd.protocol.peer_subscription import Put
-
-_WORKLOADS_REFUSED = "workloads of a flat network are not imported by this version"
-
-
-class Stored(Record, frozen=True):
-    """A resource as it came, for the state directory. `peer` is the Gateway's key."""
-
-    peer: ObjectKey
-    type_url: str
-    name: str
-    version: str
-    payload: bytes
-
-
-class StoredPeer(Record, frozen=True):
-    """Everything kept of one peer."""
-
-    peer: ObjectKey
-    last_heartbeat: float
-    resources: tuple[Stored, ...] = ()
-
-
-class Keeper:
-    """Where imports are kept over restarts (persistence.py); this one keeps nothing."""
-
-    def put(self, stored: Stored) -> None:
-        """A resource was accepted."""
-
-    def delete(self, peer: ObjectKey, type_url: str, name: str) -> None:
-        """A resource is gone."""
-
-    def heartbeat(self, peer: ObjectKey, at: float) -> None:
-        """The peer was alive *at* this wall-clock second."""
-
-    def forget(self, peer: ObjectKey) -> None:
-        """The Gateway is gone and everything with it."""
 
 
 @dataclass(slots=True)
@@ -70,19 +38,17 @@ class _Peer:
     connections: int = 0
     known_since: float = 0.0
     given_up: bool = False
-    services: dict[str, FederatedService] = field(default_factory=dict)
-    versions: dict[str, dict[str, str]] = field(default_factory=dict)
-    refused: dict[tuple[str, str], str] = field(default_factory=dict)
-    ledger: Ledger = field(default_factory=Ledger)
+    holdings: Holdings = field(default_factory=Holdings)
 
 
 class ImportCounts(Record, frozen=True):
-    """What is held of a peer: services, the bytes of all resources, and refused ones with reasons.
+    """What is held of a peer: services, workloads, the bytes of all resources, refused ones with reasons.
 
     Refused resources of other types than FederatedService are named `<type> <name>`.
     """
 
     services: int = 0
+    workloads: int = 0
     bytes: int = 0
     refused: tuple[tuple[str, str], ...] = ()
     synced: bool = False
@@ -109,6 +75,10 @@ class Importer:
         self._restored: dict[ObjectKey, StoredPeer] = {}
         self._domains: frozenset[str] | None = None
 
+    def join(self, network: str) -> None:
+        """The network that this cluster is on now: workloads are taken only of peers on it (decision D31)."""
+        self._local = msgspec.structs.replace(self._local, network=network)
+
     def restore(self, stored: Iterable[StoredPeer]) -> None:
         """Before anything else: what the last process kept. It enters when its Gateway is configured."""
         self._restored = {each.peer: each for each in stored}
@@ -121,20 +91,18 @@ class Importer:
         """
         changes: list[Change] = []
         for stored in self._restored.values():
-            info, services = _judge(stored, self._local)
+            info, holdings = restored(stored, self._local)
             how = freshness(stored.last_heartbeat, now, 0)
             changes.append(PeerChange(stored.peer, PeerView(stored.peer, info, how)))
-            changes += [ImportChange(stored.peer, name, service) for name, service in services.items()]
+            changes += _puts(stored.peer, holdings)
         return changes
 
     def settle_restored(self) -> None:
         """Every Gateway of the first derivation has been configured: what is left has no Gateway any more."""
         changes: list[Change] = []
         for key, stored in self._restored.items():
-            self._keeper.forget(key)
-            changes += [
-                ImportChange(key, r.name, None) for r in stored.resources if r.type_url == FEDERATED_SERVICE
-            ]
+            self._keeper.forget(key, len(stored.resources))
+            changes += _withdrawals(key, ((each.type_url, each.name) for each in stored.resources))
             changes.append(PeerChange(key, None))
         self._restored.clear()
         self._send(changes)
@@ -150,8 +118,7 @@ class Importer:
             stored = self._restored.pop(key, None)
             gone = self._adopt(peer, stored) if stored is not None else []
             peer.freshness = freshness(peer.last_heartbeat, now, remote.expire_after, self._rules)
-            changes = [ImportChange(key, name, service) for name, service in peer.services.items()]
-            self._send([self._view(peer), *changes, *gone])
+            self._send([self._view(peer), *_puts(key, peer.holdings), *gone])
             if peer.freshness is Freshness.EXPIRED:
                 self._withdraw(peer)
         else:
@@ -179,7 +146,7 @@ class Importer:
         """What a new connection may offer to resume from."""
         peer = self._peers[key]
         lineage = peer.info.lineage if peer.info is not None else ""
-        return Held(lineage, {type_url: dict(names) for type_url, names in peer.versions.items()})
+        return Held(lineage, peer.holdings.versions())
 
     def take(self, key: ObjectKey, type_url: str, puts: Sequence[Put]) -> dict[str, str]:
         """Judge and record resources; returns the refused ones with reasons.
@@ -188,18 +155,26 @@ class Importer:
             PeerRefusedError, PeerIsSelfError: PeerInfo says that this peer is not wanted here.
         """
         peer = self._peers[key]
-        if type_url == FEDERATED_SERVICE:
-            return self._take_services(peer, puts)
+        if type_url == PEER_INFO:
+            return self._take_infos(peer, puts)
+        info = peer.info
+        if info is None:
+            raise PeerRefusedError("resources came before a PeerInfo that could be accepted")
+        holdings = peer.holdings
         refused: dict[str, str] = {}
+        changes: list[Change] = []
         for put in puts:
-            try:
-                reason = self._take_other(peer, type_url, put)
-            except DecodeError as error:
-                reason = str(error)
+            judged = judge(type_url, put.name, put.payload, info, self._local)
+            size = len(put.payload) + len(put.version)
+            reason = judged.fault or holdings.over_quota(type_url, put.name, size)
             if reason:
-                refused[put.name] = _refuse(peer, type_url, put.name, reason)
-            else:
-                self._accept(peer, type_url, put)
+                refused[put.name] = holdings.refuse(type_url, put.name, reason)
+                continue
+            record = judged.record
+            before = self._accept(peer, type_url, put, record)
+            if record is not None and (before is None or before.record != record):
+                changes.append(_change(key, put.name, record))
+        self._send(changes)
         return refused
 
     def remove(self, key: ObjectKey, type_url: str, names: Iterable[str]) -> None:
@@ -207,12 +182,9 @@ class Importer:
         peer = self._peers[key]
         changes: list[Change] = []
         for name in names:
-            if peer.versions.get(type_url, {}).pop(name, None) is not None:
+            if peer.holdings.remove(type_url, name) is not None:
                 self._keeper.delete(key, type_url, name)
-            peer.refused.pop((type_url, _short(name)), None)
-            peer.ledger.remove(type_url, name)
-            if type_url == FEDERATED_SERVICE and peer.services.pop(name, None) is not None:
-                changes.append(ImportChange(key, name, None))
+                changes += _withdrawals(key, [(type_url, name)])
         self._send(changes)
 
     def check_standing(self, key: ObjectKey) -> None:
@@ -284,44 +256,26 @@ class Importer:
         """What is held of a peer."""
         peer = self._peers[key]
         return ImportCounts(
-            services=len(peer.services),
-            bytes=peer.ledger.bytes,
-            refused=tuple(sorted((_label(*key), reason) for key, reason in peer.refused.items())),
+            services=len(peer.holdings.of(FEDERATED_SERVICE)),
+            workloads=len(peer.holdings.of(ADDRESS)),
+            bytes=peer.holdings.bytes,
+            refused=peer.holdings.refused(),
             synced=peer.synced,
             last_heartbeat=peer.last_heartbeat,
             freshness=peer.freshness,
             info=peer.info,
         )
 
-    def _take_services(self, peer: _Peer, puts: Sequence[Put]) -> dict[str, str]:
-        type_url = FEDERATED_SERVICE
+    def _take_infos(self, peer: _Peer, puts: Sequence[Put]) -> dict[str, str]:
         refused: dict[str, str] = {}
-        changes: list[Change] = []
-        info = peer.info
-        if info is None:
-            raise PeerRefusedError("services came before a PeerInfo that could be accepted")
         for put in puts:
             try:
-                service = decode_federated_service(put.payload)
-                reason = fault(put.name, service, info, self._local) or _over_quota(peer, type_url, put)
+                reason = self._take_info(peer, put)
             except DecodeError as error:
                 reason = str(error)
             if reason:
-                refused[put.name] = _refuse(peer, type_url, put.name, reason)
-                continue
-            self._accept(peer, type_url, put)
-            if peer.services.get(put.name) != service:
-                peer.services[put.name] = service
-                changes.append(ImportChange(peer.remote.key, put.name, service))
-        self._send(changes)
+                refused[put.name] = peer.holdings.refuse(PEER_INFO, put.name, reason)
         return refused
-
-    def _take_other(self, peer: _Peer, type_url: str, put: Put) -> str:
-        if type_url == PEER_INFO:
-            return self._take_info(peer, put)
-        if type_url == SEGMENT:
-            return _segment_fault(put.name, put.payload, peer.info) or _over_quota(peer, type_url, put)
-        return _WORKLOADS_REFUSED
 
     def _take_info(self, peer: _Peer, put: Put) -> str:
         if put.name != PEER_INFO_NAME:
@@ -331,43 +285,48 @@ class Importer:
         if peer.synced and peer.info is not None and not same_cluster(peer.info, info):
             # The next connection starts over with it as with a peer never seen.
             peer.synced = False
-            peer.versions.get(PEER_INFO, {}).clear()
+            peer.holdings.enter(PEER_INFO, put.name, Entry("", 0))
             raise PeerRefusedError(
                 f"the peer became another cluster: {_who(peer.info)} is now {_who(info)}; starting over"
             )
-        reason = _over_quota(peer, PEER_INFO, put)
-        if not reason and peer.info != info:
+        reason = peer.holdings.over_quota(PEER_INFO, put.name, len(put.payload) + len(put.version))
+        if reason:
+            return reason
+        self._accept(peer, PEER_INFO, put, None)
+        if peer.info != info:
             peer.info = info
             self._send([self._view(peer)])
-        return reason
+        return ""
 
-    def _accept(self, peer: _Peer, type_url: str, put: Put) -> None:
-        peer.refused.pop((type_url, _short(put.name)), None)
-        peer.versions.setdefault(type_url, {})[put.name] = put.version
-        self._keeper.put(Stored(peer.remote.key, type_url, put.name, put.version, put.payload))
+    def _accept(self, peer: _Peer, type_url: str, put: Put, record: Imported | None) -> Entry | None:
+        """Enter a resource; returns what it replaces."""
+        key, size = peer.remote.key, len(put.payload) + len(put.version)
+        before = peer.holdings.enter(type_url, put.name, Entry(put.version, size, record))
+        # After a full sync most is what was held: it is on disk already.
+        if before is None or record is None or (before.version, before.record) != (put.version, record):
+            stored = Stored(key, type_url, put.name, put.version, put.payload)
+            self._keeper.put(stored, replaces=before is not None)
+        return before
 
     def _adopt(self, peer: _Peer, stored: StoredPeer) -> list[Change]:
         """Enter what was kept, judged as if it came now; returns what takes the rest back."""
         peer.last_heartbeat = stored.last_heartbeat
-        peer.info, peer.services = _judge(stored, self._local, peer.remote)
-        changes: list[Change] = []
-        for resource in stored.resources:
-            type_url, name = resource.type_url, resource.name
-            if _stands(resource, peer.info, peer.services):
-                peer.ledger.enter(type_url, name, len(resource.payload) + len(resource.version))
-                peer.versions.setdefault(type_url, {})[name] = resource.version
-                continue
+        peer.info, peer.holdings = restored(stored, self._local, peer.remote)
+        gone = [
+            (each.type_url, each.name)
+            for each in stored.resources
+            if each.name not in peer.holdings.of(each.type_url)
+        ]
+        for type_url, name in gone:
             self._keeper.delete(stored.peer, type_url, name)
-            if type_url == FEDERATED_SERVICE:
-                changes.append(ImportChange(stored.peer, name, None))
-        return changes
+        return _withdrawals(stored.peer, gone)
 
     def _unlink(self, key: ObjectKey) -> None:
         peer = self._peers.pop(key, None)
         self._domains = None
-        self._keeper.forget(key)
+        self._keeper.forget(key, 0 if peer is None else len(peer.holdings))
         if peer is not None:
-            self._send([*(ImportChange(key, name, None) for name in peer.services), PeerChange(key, None)])
+            self._send([*_withdrawals(key, _names(peer.holdings)), PeerChange(key, None)])
 
     def _set_freshness(self, peer: _Peer, now: Freshness) -> None:
         if peer.freshness is now:
@@ -379,14 +338,10 @@ class Importer:
 
     def _withdraw(self, peer: _Peer) -> None:
         key = peer.remote.key
-        changes = [ImportChange(key, name, None) for name in peer.services]
-        for type_url, names in peer.versions.items():
-            for name in names:
-                self._keeper.delete(key, type_url, name)
-        peer.services.clear()
-        peer.versions.clear()
-        peer.refused.clear()
-        peer.ledger = Ledger()
+        changes = _withdrawals(key, _names(peer.holdings))
+        for type_url, name in _names(peer.holdings):
+            self._keeper.delete(key, type_url, name)
+        peer.holdings = Holdings()
         peer.synced = False
         self._send(changes)
 
@@ -400,83 +355,32 @@ class Importer:
             self._emit(changes)
 
 
-def _over_quota(peer: _Peer, type_url: str, put: Put) -> str:
-    return peer.ledger.refusal(type_url, put.name, len(put.payload) + len(put.version))
+def _change(key: ObjectKey, name: str, record: Imported) -> Change:
+    """What derivation is told of a record that was taken in."""
+    if isinstance(record, Workload):
+        return ImportedWorkloadChange(key, name, record)
+    return ImportChange(key, name, record)
 
 
-def _refuse(peer: _Peer, type_url: str, name: str, reason: str) -> str:
-    """Remember that a resource was refused, for people to see; what they see is bounded."""
-    key = type_url, _short(name)
-    reason = reason[: PEER_REASON_CHARACTERS.value]
-    if key in peer.refused or len(peer.refused) < PEER_REFUSALS.value:
-        peer.refused[key] = reason
-    else:
-        hit(PEER_REFUSALS)
-    return reason
+def _puts(key: ObjectKey, holdings: Holdings) -> Iterator[Change]:
+    for _, name, entry in holdings.items():
+        if entry.record is not None:
+            yield _change(key, name, entry.record)
 
 
-def _short(name: str) -> str:
-    return name[: PEER_NAME_CHARACTERS.value]
+def _names(holdings: Holdings) -> list[tuple[str, str]]:
+    return [(type_url, name) for type_url, name, _ in holdings.items()]
 
 
-def _label(type_url: str, name: str) -> str:
-    return name if type_url == FEDERATED_SERVICE else f"{type_url.rpartition('.')[2]} {name}"
-
-
-def _segment_fault(name: str, payload: bytes, info: PeerInfo | None) -> str:
-    """Why a Segment is not taken. Raises DecodeError."""
-    segment = decode_segment(payload)
-    if name != segment.name:
-        return f"the resource is not called {segment.name!r:.80} as its content is"
-    if info is not None and (segment.name, segment.domain) != (
-        info.segment or "default",
-        info.segment_domain,
-    ):
-        return (
-            f"segment {segment.name!r:.80} with domain {segment.domain!r:.260} is not the one PeerInfo names"
-        )
-    return ""
-
-
-def _judge(
-    stored: StoredPeer, local: LocalCluster, remote: RemotePeer | None = None
-) -> tuple[PeerInfo | None, dict[str, FederatedService]]:
-    """What of a kept peer may still be believed, by a Gateway that may have changed since.
-
-    What cannot be read was written by a version that understood more: the peer sends it again, as it does
-    with all that is left out here.
-    """
-    info: PeerInfo | None = None
-    services: dict[str, FederatedService] = {}
-    for resource in stored.resources:
-        try:
-            if resource.type_url == PEER_INFO and resource.name == PEER_INFO_NAME:
-                info = decode_peer_info(resource.payload)
-            elif resource.type_url == FEDERATED_SERVICE:
-                services[resource.name] = decode_federated_service(resource.payload)
-        except DecodeError:
-            continue
-    if info is None:
-        return None, {}
-    if remote is not None:
-        try:
-            check_info(remote, info, local)
-        except (PeerRefusedError, PeerIsSelfError):
-            return None, {}
-    return info, {
-        name: service for name, service in services.items() if not fault(name, service, info, local)
-    }
-
-
-def _stands(resource: Stored, info: PeerInfo | None, services: Mapping[str, FederatedService]) -> bool:
-    if info is None:
-        return False
-    if resource.type_url == SEGMENT:
-        try:
-            return not _segment_fault(resource.name, resource.payload, info)
-        except DecodeError:
-            return False
-    return resource.type_url == PEER_INFO or resource.name in services
+def _withdrawals(key: ObjectKey, names: Iterable[tuple[str, str]]) -> list[Change]:
+    """What derivation is told of resources, by type and name, that are gone."""
+    changes: list[Change] = []
+    for type_url, name in names:
+        if type_url == FEDERATED_SERVICE:
+            changes.append(ImportChange(key, name, None))
+        elif type_url == ADDRESS:
+            changes.append(ImportedWorkloadChange(key, name, None))
+    return changes
 
 
 def _who(info: PeerInfo) -> str:

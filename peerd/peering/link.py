@@ -13,7 +13,7 @@ from peerd.model.types import DELTA_METHOD, PEER_INFO
 from peerd.peering.backoff import Backoff
 from peerd.peering.importer import Importer
 from peerd.peering.peers import PeerEntry, PeerTraffic
-from peerd.peering.quotas import RateLimit
+from peerd.peering.rate import RateLimit
 from peerd.peering.validation import PeerIsSelfError, check_certificate
 from peerd.protocol.heartbeat import HeartbeatClient, HeartbeatRules
 from peerd.protocol.peer_session import PeerSession

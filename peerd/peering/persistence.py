@@ -1,26 +1,26 @@
-"""Imports on disk (decision D22): a table in the state directory, written at most 5 s late.
+"""Imports on disk (decision D22): a log in the state directory, written at most 5 s late.
 
 What is written is what came, the resources' own bytes, so that a later version reads what it understands of
-them and asks for the rest again.
+them and asks for the rest again. None of it is kept in memory: it is read at the start only.
 """
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import structlog
 
 from peerd.model.kube.meta import ObjectKey
-from peerd.peering.importer import Keeper, Stored, StoredPeer
+from peerd.peering.keeper import Keeper, Stored, StoredPeer
 from peerd.state.errors import StateError
-from peerd.state.table import Table
+from peerd.state.keyed_log import KeyedLog
 
 log = structlog.get_logger(__name__)
 
 LAG = 5.0
 _HEARTBEAT_EVERY = 10.0
-_HEARTBEAT = "heartbeat"
-_RESOURCE = "resource"
+_HEARTBEAT = "heartbeat"  # a resource's name in the log has a type before a zero byte
 
 
 class ImportJournal(Keeper):
@@ -31,69 +31,68 @@ class ImportJournal(Keeper):
     """
 
     def __init__(self, path: Path) -> None:
-        self._table = Table(path)
+        self._log = KeyedLog(path)
         self._heartbeats: dict[ObjectKey, float] = {}
         self._failing = False
         self._dirty = asyncio.Event()
 
     def load(self) -> list[StoredPeer]:
-        """What the last process kept."""
-        heartbeats: dict[ObjectKey, float] = {}
-        resources: dict[ObjectKey, list[Stored]] = {}
-        for name, value in self._table.items():
-            kind, namespace, gateway, *rest = name.split("\0")
+        """What the last process kept, handed over once."""
+        found: list[StoredPeer] = []
+        for group, names in sorted(self._log.load().items()):
+            namespace, _, gateway = group.partition("/")
             key = ObjectKey(namespace, gateway)
-            if kind == _HEARTBEAT:
-                heartbeats[key] = msgspec.msgpack.decode(value, type=float)
-            elif kind == _RESOURCE:
+            resources: list[Stored] = []
+            for name, value in names.items():
+                if name == _HEARTBEAT:
+                    self._heartbeats[key] = msgspec.msgpack.decode(value, type=float)
+                    continue
+                type_url, _, resource = name.partition("\0")
                 version, payload = msgspec.msgpack.decode(value, type=tuple[str, bytes])
-                resources.setdefault(key, []).append(Stored(key, rest[0], rest[1], version, payload))
-        self._heartbeats = dict(heartbeats)
-        return [
-            StoredPeer(key, heartbeats.get(key, 0.0), tuple(resources.get(key, ())))
-            for key in sorted({*heartbeats, *resources})
-        ]
+                resources.append(Stored(key, type_url, resource, version, payload))
+            found.append(StoredPeer(key, self._heartbeats.get(key, 0.0), tuple(resources)))
+        return found
 
-    def put(self, stored: Stored) -> None:
+    def put(self, stored: Stored, *, replaces: bool) -> None:
         """`Keeper.put`."""
         value = msgspec.msgpack.encode((stored.version, stored.payload))
-        self._table.put(_name(_RESOURCE, stored.peer, stored.type_url, stored.name), value)
+        self._log.put(str(stored.peer), _name(stored.type_url, stored.name), value, replaces=replaces)
         self._dirty.set()
 
     def delete(self, peer: ObjectKey, type_url: str, name: str) -> None:
         """`Keeper.delete`."""
-        self._table.delete(_name(_RESOURCE, peer, type_url, name))
+        self._log.delete(str(peer), _name(type_url, name))
         self._dirty.set()
 
     def heartbeat(self, peer: ObjectKey, at: float) -> None:
         """`Keeper.heartbeat`: each one of the protocol's, or a quick restart would make every peer stale."""
-        if 0 <= at - self._heartbeats.get(peer, 0.0) < _HEARTBEAT_EVERY:
+        before = self._heartbeats.get(peer)
+        if before is not None and 0 <= at - before < _HEARTBEAT_EVERY:
             return
         self._heartbeats[peer] = at
-        self._table.put(_name(_HEARTBEAT, peer), msgspec.msgpack.encode(at))
+        self._log.put(str(peer), _HEARTBEAT, msgspec.msgpack.encode(at), replaces=before is not None)
         self._dirty.set()
 
-    def forget(self, peer: ObjectKey) -> None:
+    def forget(self, peer: ObjectKey, held: int) -> None:
         """`Keeper.forget`."""
-        self._heartbeats.pop(peer, None)
-        start = _name(_RESOURCE, peer, "")
-        for name in [name for name in self._table if name.startswith(start)]:
-            self._table.delete(name)
-        self._table.delete(_name(_HEARTBEAT, peer))
+        known = self._heartbeats.pop(peer, None) is not None
+        self._log.forget(str(peer), held + known)
         self._dirty.set()
 
     async def run(self) -> None:
-        """Write what changed, in batches, until cancelled."""
+        """Write what changed, in batches, and compact what grew, until cancelled."""
         while True:
             await self._dirty.wait()
             await asyncio.sleep(LAG / 2)
             self._dirty.clear()
             self.flush(sync=False)
+            if self._log.mostly_history:
+                await self._compact()
 
     def flush(self, *, sync: bool = True) -> None:
         """Write now, with *sync* through to the disk. A failure is logged once, and `run` tries again."""
         try:
-            self._table.flush(sync=sync)
+            self._log.flush(sync=sync)
         except StateError as error:
             if not self._failing:
                 # A full disk is no bug of ours: the reason is enough.
@@ -108,8 +107,37 @@ class ImportJournal(Keeper):
     def close(self) -> None:
         """Write what is left and close the file."""
         self.flush()
-        self._table.close()
+        self._log.close()
+
+    async def _compact(self) -> None:
+        """In slices, and what waits for the disk in a thread: two hundred thousand records take a second."""
+        try:
+            steps = self._log.compacting()
+            while True:
+                try:
+                    next(steps)
+                except StopIteration as end:
+                    compaction = end.value
+                    break
+                await asyncio.sleep(0)
+            try:
+                await _uninterrupted(compaction.sync)
+                compaction.finish()
+            finally:
+                compaction.abandon()
+        except StateError as error:
+            log.warning("imports_not_compacted", reason=str(error))
 
 
-def _name(kind: str, peer: ObjectKey, *rest: str) -> str:
-    return "\0".join((kind, peer.namespace, peer.name, *rest))
+async def _uninterrupted(work: Callable[[], None]) -> None:
+    """Run *work* in a thread, and wait for it also when cancelled: what it uses is about to be closed."""
+    running = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait({running})
+        raise
+
+
+def _name(type_url: str, name: str) -> str:
+    return f"{type_url}\0{name}"

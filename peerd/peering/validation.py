@@ -1,24 +1,27 @@
 """Whether what a peer says may be believed (decisions D14, D15, D23). Pure: every reason is a sentence."""
 
 import re
+from ipaddress import ip_address
 
-from peerd.limits import PEER_CAPACITY, PEER_NAME_CHARACTERS, hit
+from peerd.limits import PEER_CAPACITY, PEER_NAME_CHARACTERS, PEER_UID_CHARACTERS, hit
 from peerd.model.federation import FederatedService, PeerInfo, RemotePeer
 from peerd.model.identity import SpiffeId, parse_spiffe_id
 from peerd.model.peer_identity import PeerRefusedError, check_peer
 from peerd.model.record import Record
+from peerd.model.workload import ServicePorts, TunnelProtocol, Workload
 from peerd.transport.base import PeerCertificate
 
 _DNS = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*")
 
 
 class LocalCluster(Record, frozen=True):
-    """What of our own cluster an importer must know."""
+    """What of our own cluster an importer must know; `network` is None until the first derivation said it."""
 
     cluster: str
     system_namespace: str
     lineage: str
     domain: str = "cluster.local"
+    network: str | None = None
 
 
 class PeerIsSelfError(Exception):
@@ -96,6 +99,87 @@ def same_cluster(before: PeerInfo, after: PeerInfo) -> bool:
 def fault(name: str, service: FederatedService, info: PeerInfo, local: LocalCluster) -> str:
     """Why *service*, which came as resource *name*, is not imported; empty where it is."""
     return _names(name, service, info, local) or _identities(service, info) or _numbers(service)
+
+
+def workload_fault(name: str, workload: Workload, info: PeerInfo, local: LocalCluster) -> str:
+    """Why *workload*, which came as resource *name*, is not imported; empty where it is (decision D31).
+
+    It must be an endpoint of the peer's own, on the network that we share, reached as what it is: by HBONE,
+    at an address of its own, under an identity of the peer's trust domain.
+    """
+    return (
+        _workload_name(name, workload, info, local)
+        or _flatness(workload, info, local)
+        or _reachability(workload)
+        or next(filter(None, (_membership(entry, info, local) for entry in workload.services)), "")
+    )
+
+
+def _workload_name(name: str, workload: Workload, info: PeerInfo, local: LocalCluster) -> str:  # noqa: PLR0911
+    if len(name) > PEER_UID_CHARACTERS.value:
+        hit(PEER_UID_CHARACTERS)
+        return f"the name is longer than {PEER_UID_CHARACTERS.value} characters"
+    if name != workload.uid:
+        return "the resource is not called as its uid"
+    if not name.startswith(f"{info.cluster}/") or workload.cluster_id != info.cluster:
+        return f"it is not of the peer's own cluster {info.cluster}"
+    if not _DNS.fullmatch(workload.name) or not _DNS.fullmatch(workload.namespace):
+        return "name or namespace is no DNS name"
+    if workload.namespace == local.system_namespace:
+        return f"workloads of the system namespace {local.system_namespace} are never imported"
+    if (workload.trust_domain or "cluster.local") != info.trust_domain:
+        return f"its trust domain is not the peer's, {info.trust_domain}"
+    if not _DNS.fullmatch(workload.service_account or "default"):
+        return "its service account is no DNS name"
+    return ""
+
+
+def _flatness(workload: Workload, info: PeerInfo, local: LocalCluster) -> str:
+    if workload.network != info.network:
+        return f"its network is not the peer's, {info.network}"
+    if local.network is not None and local.network != info.network:
+        return f"it is on network {info.network}, not on ours: its cluster is entered by a gateway"
+    if workload.network_gateway is not None or workload.application_tunnel is not None:
+        return "it is reached by way of something else, as nothing on a flat network is"
+    return ""
+
+
+def _reachability(workload: Workload) -> str:
+    if workload.tunnel_protocol is not TunnelProtocol.HBONE:
+        return "it does not speak HBONE, so nobody can prove to be it"
+    if workload.hostname or not workload.addresses:
+        return "it has no address of its own"
+    for address in workload.addresses:
+        if not _of_a_pod(address):
+            return f"its address {address.hex()} is not one that a Pod can have"
+    if workload.authorization_policies:
+        return "its policies are its own cluster's affair"
+    if workload.capacity is not None and workload.capacity > PEER_CAPACITY.value:
+        hit(PEER_CAPACITY)
+        return f"a capacity of {workload.capacity} is not credible"
+    return ""
+
+
+def _of_a_pod(packed: bytes) -> bool:
+    if len(packed) not in {4, 16}:
+        return False
+    address = ip_address(packed)
+    return not (
+        address.is_unspecified or address.is_loopback or address.is_multicast or address.is_link_local
+    )
+
+
+def _membership(entry: ServicePorts, info: PeerInfo, local: LocalCluster) -> str:
+    namespace, _, host = entry.service.partition("/")
+    name = host.removesuffix(f".{namespace}.{info.segment_domain}")
+    if name == host or not _DNS.fullmatch(name) or "." in name or not _DNS.fullmatch(namespace):
+        return f"{entry.service!r:.400} is no global service of the peer's, below {info.segment_domain}"
+    if namespace == local.system_namespace:
+        return f"services of the system namespace {local.system_namespace} are never imported"
+    for port in entry.ports:
+        if not 0 < port.service_port < 65_536 or not 0 <= port.target_port < 65_536:
+            return f"{entry.service}: {port.service_port} to {port.target_port} are no port numbers"
+    return ""
 
 
 def _names(name: str, service: FederatedService, info: PeerInfo, local: LocalCluster) -> str:  # noqa: PLR0911

@@ -11,7 +11,8 @@ the start, because cutting there would lose records that were promised to be kep
 
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from peerd.state.errors import StateError
 _MAGIC = b"peerd-journal 1\n"
 _HEADER = struct.Struct("<IIQ")
 _LENGTH = struct.Struct("<I")
+_CHUNK = 1 << 20  # bytes read at once by `scan`
 
 
 class Journal:
@@ -66,10 +68,7 @@ class Journal:
         Raises:
             StateError: it cannot be read, or is no longer what was written.
         """
-        try:
-            record = _record(os.pread(self._descriptor, _HEADER.size + length, place), 0)
-        except OSError as error:
-            raise StateError(self.path, f"cannot be read: {error.strerror}", "make it readable") from error
+        record = _record(self._pread(place, _HEADER.size + length), 0)
         if not isinstance(record, bytes) or len(record) != length:
             raise StateError(
                 self.path, f"is damaged at byte {place}", "see what else writes it; a restart makes it anew"
@@ -109,33 +108,45 @@ class Journal:
         self._clean = True
         return _places(start, frames)
 
+    def scan(self, end: int) -> Iterator[tuple[int, bytes]]:
+        """The records before the place *end*, from the disk, each with its place.
+
+        Raises:
+            StateError: as `read`.
+        """
+        place, data = len(_MAGIC), b""
+        start = place  # where `data` begins
+        while place < end:
+            record = _record(data, place - start)
+            if not isinstance(record, bytes):
+                if start == place and len(data) >= min(end - start, _CHUNK):
+                    record = self.read(place, self._length(place))  # longer than a chunk, or damaged
+                else:
+                    start, data = place, self._pread(place, _CHUNK)
+                    continue
+            yield place, record
+            place += _HEADER.size + len(record)
+
     def rewrite(self, records: Iterable[bytes]) -> list[int]:
         """Replace the whole content, atomically and durably: compaction. Returns the records' places.
 
         Raises:
             StateError: it was not replaced; the journal holds what it held before.
         """
-        draft = self.path.with_name(f".{self.path.name}.new")
-        frames = [_frame(record) for record in records]
-        data = _MAGIC + b"".join(frames)
-        descriptor = -1
-        try:
-            descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            _write(descriptor, data, 0)
-            os.fsync(descriptor)
-            draft.replace(self.path)
-        except OSError as error:
-            if descriptor >= 0:
-                os.close(descriptor)
-            draft.unlink(missing_ok=True)
-            raise self._failed(error) from error
-        os.close(self._descriptor)
-        self._descriptor, self._end, self._clean = descriptor, len(data), True
+        draft = Rewrite(self)
+        places = draft.add(records)
+        draft.sync()
+        draft.finish()
         try:
             sync_directory(self.path.parent)
         except OSError as error:
             raise self._failed(error) from error
-        return _places(len(_MAGIC), frames)
+        return places
+
+    def adopt(self, descriptor: int, end: int) -> None:
+        """Go on with another file, which has taken the place of the old one (`Rewrite`)."""
+        os.close(self._descriptor)
+        self._descriptor, self._end, self._clean = descriptor, end, True
 
     def close(self) -> None:
         """Close the file; further calls fail."""
@@ -143,10 +154,22 @@ class Journal:
             os.close(self._descriptor)
             self._descriptor = -1
 
+    def raw(self, start: int) -> bytes:
+        """What the file holds from the place *start* on, as it is. Raises StateError."""
+        return self._pread(start, max(0, self._end - start))
+
+    def _pread(self, place: int, length: int) -> bytes:
+        try:
+            return os.pread(self._descriptor, length, place)
+        except OSError as error:
+            raise StateError(self.path, f"cannot be read: {error.strerror}", "make it readable") from error
+
+    def _length(self, place: int) -> int:
+        header = self._pread(place, _HEADER.size)
+        return int(_LENGTH.unpack_from(header)[0]) if len(header) == _HEADER.size else 0
+
     def _failed(self, error: OSError) -> StateError:
-        return StateError(
-            self.path, f"cannot be written: {error.strerror or error}", "free some space or make it writable"
-        )
+        return unwritable(self.path, error)
 
     def _load(self) -> int:
         """Fill `_found` and `torn`; returns where the last whole record ends."""
@@ -174,6 +197,77 @@ class Journal:
             self._found.append((position, record))
             position += _HEADER.size + len(record)
         return position
+
+
+class Rewrite:
+    """A new content for a journal, made beside it while the journal goes on taking records.
+
+    `add` it in pieces, `sync` it, then `finish`: that carries over what was appended meanwhile and replaces
+    the file atomically. A crash at any moment leaves the one or the other, whole. Every method but `abandon`
+    may fail, and then the journal is as it was and the draft gone.
+
+    Raises:
+        StateError: the draft cannot be written.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._path = journal.path.with_name(f".{journal.path.name}.new")
+        self._begun = journal.size or len(_MAGIC)
+        self._descriptor = -1
+        self._end = len(_MAGIC)
+        with self._abandoning():
+            flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+            self._descriptor = os.open(self._path, flags, 0o600)
+            _write(self._descriptor, _MAGIC, 0)
+
+    def add(self, records: Iterable[bytes]) -> list[int]:
+        """Write *records* behind those before; returns their places."""
+        frames = [_frame(record) for record in records]
+        with self._abandoning():
+            _write(self._descriptor, b"".join(frames), self._end)
+        start = self._end
+        self._end += sum(map(len, frames))
+        return _places(start, frames)
+
+    def sync(self) -> None:
+        """Bring what was added to the disk; may take long, and may run in another thread."""
+        with self._abandoning():
+            os.fsync(self._descriptor)
+
+    def finish(self) -> None:
+        """Take the journal's place. What is carried over is as durable as it was in the old file."""
+        with self._abandoning():
+            late = self._journal.raw(self._begun)
+            _write(self._descriptor, late, self._end)
+            self._path.replace(self._journal.path)
+        descriptor, self._descriptor = self._descriptor, -1
+        self._journal.adopt(descriptor, self._end + len(late))
+
+    def abandon(self) -> None:
+        """Give the draft up; without effect where it is finished or gone."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+            self._path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _abandoning(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.abandon()
+            raise unwritable(self._journal.path, error) from error
+        except StateError:
+            self.abandon()
+            raise
+
+
+def unwritable(path: Path, error: OSError) -> StateError:
+    """What a failed write of a journal is called."""
+    return StateError(
+        path, f"cannot be written: {error.strerror or error}", "free some space or make it writable"
+    )
 
 
 def _places(start: int, frames: Iterable[bytes]) -> list[int]:

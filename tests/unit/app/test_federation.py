@@ -5,14 +5,14 @@ import pytest
 
 from peerd.app.federation import Federation
 from peerd.app.parts import Parts
-from peerd.derive.world import Commit
+from peerd.derive.commit import Commit
 from peerd.encode.peering import encode_federated_service, encode_peer_info
 from peerd.model.changes import ImportChange, PeerChange
 from peerd.model.config import ServeConfig
 from peerd.model.federation import PeerInfo, RemotePeer
 from peerd.model.kube.meta import ObjectKey
 from peerd.model.types import FEDERATED_SERVICE, PEER_INFO
-from peerd.peering.importer import Stored
+from peerd.peering.keeper import Stored
 from peerd.peering.persistence import ImportJournal
 from peerd.protocol.envelope import parse_delta_response
 from peerd.serve.connections import ConnectionRegistry
@@ -47,6 +47,7 @@ class East:
             ServeConfig(source="dir:none", state_dir=str(state), cluster_id="east", peering=peering),
             Parts(NoSource(), clock=FakeClock()),
             lineage="lineage-of-east",
+            replica="replica-of-east",
             epoch="epoch",
             emit=self.heard.extend,
             registry=ConnectionRegistry(),
@@ -60,7 +61,7 @@ async def kept(tmp_path):
     info = encode_peer_info(PeerInfo("west", "west-net", "cluster.local", "lineage-of-west"))
     for type_url, made in ((PEER_INFO, info), (FEDERATED_SERVICE, encode_federated_service(REVIEWS))):
         (sent,) = parse_delta_response(made.frame).resources
-        journal.put(Stored(WEST.key, type_url, sent.name, sent.version, sent.payload))
+        journal.put(Stored(WEST.key, type_url, sent.name, sent.version, sent.payload), replaces=False)
     journal.heartbeat(WEST.key, FakeClock().time())
     journal.close()
     return tmp_path

@@ -1,12 +1,14 @@
 """Imports on disk."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from peerd.model.kube.meta import ObjectKey
 from peerd.model.types import FEDERATED_SERVICE, PEER_INFO
-from peerd.peering.importer import Stored, StoredPeer
+from peerd.peering import persistence
+from peerd.peering.keeper import Stored, StoredPeer
 from peerd.peering.persistence import ImportJournal
 from peerd.state.errors import StateError
 
@@ -32,9 +34,9 @@ def reopened(journal: ImportJournal, path: Path) -> list[StoredPeer]:
 def test_what_is_put_is_there_after_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "imports"
     journal = ImportJournal(path)
-    journal.put(stored("shop/a"))
-    journal.put(stored("self", type_url=PEER_INFO, payload=bytes(range(256))))
-    journal.put(stored("shop/b", NORTH))
+    journal.put(stored("shop/a"), replaces=False)
+    journal.put(stored("self", type_url=PEER_INFO, payload=bytes(range(256))), replaces=False)
+    journal.put(stored("shop/b", NORTH), replaces=False)
     journal.heartbeat(WEST, 1234.5)
     assert reopened(journal, path) == [
         StoredPeer(NORTH, 0.0, (stored("shop/b", NORTH),)),
@@ -48,11 +50,11 @@ def test_deleted_and_forgotten_things_are_gone(tmp_path: Path) -> None:
     path = tmp_path / "imports"
     journal = ImportJournal(path)
     for name in ("shop/a", "shop/b"):
-        journal.put(stored(name))
-    journal.put(stored("shop/c", NORTH))
+        journal.put(stored(name), replaces=False)
+    journal.put(stored("shop/c", NORTH), replaces=False)
     journal.heartbeat(NORTH, 5.0)
     journal.delete(WEST, FEDERATED_SERVICE, "shop/a")
-    journal.forget(NORTH)
+    journal.forget(NORTH, 2)
     assert reopened(journal, path) == [StoredPeer(WEST, 0.0, (stored("shop/b"),))]
 
 
@@ -60,38 +62,65 @@ def test_a_gateway_whose_name_begins_as_anothers_is_not_forgotten_with_it(tmp_pa
     path = tmp_path / "imports"
     journal = ImportJournal(path)
     longer = ObjectKey("istio-system", "peer-west-2")
-    journal.put(stored("shop/a"))
-    journal.put(stored("shop/a", longer))
-    journal.forget(WEST)
+    journal.put(stored("shop/a"), replaces=False)
+    journal.put(stored("shop/a", longer), replaces=False)
+    journal.forget(WEST, 1)
     assert [peer.peer for peer in reopened(journal, path)] == [longer]
 
 
 def test_heartbeats_are_noted_at_their_pace_and_when_the_clock_was_set_back(tmp_path: Path) -> None:
-    journal = ImportJournal(tmp_path / "imports")
     noted = []
-    for at in (100.0, 101.0, 109.0, 115.0, 50.0):
-        journal.heartbeat(WEST, at)
-        noted.append(journal.load()[0].last_heartbeat)
-    journal.close()
+    for last in range(1, 6):
+        journal = ImportJournal(tmp_path / f"imports-{last}")
+        for at in (100.0, 101.0, 109.0, 115.0, 50.0)[:last]:
+            journal.heartbeat(WEST, at)
+        noted.append(reopened(journal, tmp_path / f"imports-{last}")[0].last_heartbeat)
     assert noted == [100.0, 100.0, 100.0, 115.0, 50.0]
 
 
 def test_a_full_disk_loses_nothing_and_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "imports"
     journal = ImportJournal(path)
-    journal.put(stored("shop/a"))
+    journal.put(stored("shop/a"), replaces=False)
     full = True
-    write = journal._table._journal.append
+    write = journal._log._journal.append
 
     def append(records, *, sync=True):
         if full:
             raise StateError(path, "cannot be written: No space left on device", "make room")
         return write(records, sync=sync)
 
-    monkeypatch.setattr(journal._table._journal, "append", append)
+    monkeypatch.setattr(journal._log._journal, "append", append)
     journal.flush()
-    journal.put(stored("shop/b"))
+    journal.put(stored("shop/b"), replaces=False)
     journal.flush()
     full = False
     journal.flush()
     assert [resource.name for resource in reopened(journal, path)[0].resources] == ["shop/a", "shop/b"]
+
+
+async def test_what_grew_is_compacted_beside_what_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is lost of what is said before, meanwhile and after, and the file shrinks."""
+    monkeypatch.setattr(persistence, "LAG", 0.0)
+    path = tmp_path / "imports"
+    journal = ImportJournal(path)
+    steady = [stored(f"shop/{number}", NORTH, payload=b"n" * 100) for number in range(300)]
+    for each in steady:
+        journal.put(each, replaces=False)
+    for number in range(4000):
+        journal.put(stored("shop/a", payload=b"%06d" % number * 20), replaces=number > 0)
+        journal.flush(sync=False)
+    grown = path.stat().st_size
+    keeping = asyncio.ensure_future(journal.run())
+    number = 4000
+    while path.stat().st_size > grown / 4:
+        journal.put(stored("shop/a", payload=b"%06d" % number * 20), replaces=True)
+        number += 1
+        await asyncio.sleep(0)
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    north, west = reopened(journal, path)
+    assert {each.name for each in north.resources} == {each.name for each in steady}
+    assert [each.payload for each in west.resources] == [b"%06d" % (number - 1) * 20]

@@ -3,11 +3,12 @@
 import msgspec
 import pytest
 
-from peerd.limits import PEER_CAPACITY, PEER_NAME_CHARACTERS, hits
-from peerd.model.address import Locality
+from peerd.limits import PEER_CAPACITY, PEER_NAME_CHARACTERS, PEER_UID_CHARACTERS, hits
+from peerd.model.address import GatewayAddress, Locality, NamespacedHostname, Port
 from peerd.model.federation import Capacity, FederatedPort, FederatedService, PeerInfo, RemotePeer
 from peerd.model.kube.meta import ObjectKey
 from peerd.model.peer_identity import PeerRefusedError
+from peerd.model.workload import ServicePorts, TunnelProtocol, Workload
 from peerd.peering.validation import (
     LocalCluster,
     PeerIsSelfError,
@@ -15,6 +16,7 @@ from peerd.peering.validation import (
     check_info,
     fault,
     same_cluster,
+    workload_fault,
 )
 from peerd.transport.base import PeerCertificate
 
@@ -157,3 +159,80 @@ def test_labels_that_are_not_there_are_learnt() -> None:
 def test_another_cluster_is_told_by_four_fields(field: str) -> None:
     assert not same_cluster(INFO, with_(INFO, **{field: "other"}))
     assert same_cluster(INFO, with_(INFO, version="2", segment="s", capabilities=("x",)))
+
+
+UID = "west//Pod/shop/reviews-1"
+FLAT = LocalCluster("east", "istio-system", "east-lineage", network="west-net")
+WORKLOAD = Workload(
+    UID,
+    "reviews-1",
+    "shop",
+    addresses=(bytes([10, 1, 2, 3]), bytes.fromhex("fd00" + "00" * 13 + "01")),
+    network="west-net",
+    tunnel_protocol=TunnelProtocol.HBONE,
+    trust_domain="west.local",
+    service_account="reviews",
+    cluster_id="west",
+    services=(ServicePorts("shop/reviews.shop.mesh.internal", (Port(80, 8080),)),),
+)
+
+
+def test_a_workload_of_a_flat_network_has_no_fault() -> None:
+    assert workload_fault(UID, WORKLOAD, INFO, FLAT) == ""
+
+
+def test_before_our_own_network_is_known_a_kept_workload_is_judged_by_the_rest() -> None:
+    assert workload_fault(UID, WORKLOAD, INFO, LOCAL) == ""
+
+
+def test_a_workload_of_another_network_is_entered_by_its_gateway() -> None:
+    other = with_(FLAT, network="east-net")
+    assert "on network west-net, not on ours" in workload_fault(UID, WORKLOAD, INFO, other)
+
+
+def test_a_uid_longer_than_any_is_refused_and_counted() -> None:
+    before = hits(PEER_UID_CHARACTERS)
+    name = UID + "x" * PEER_UID_CHARACTERS.value
+    assert "longer than 768" in workload_fault(name, with_(WORKLOAD, uid=name), INFO, FLAT)
+    assert hits(PEER_UID_CHARACTERS) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"uid": "west//Pod/shop/another"}, "not called as its uid"),
+        ({"cluster_id": "east"}, "not of the peer's own cluster west"),
+        ({"name": "Reviews"}, "no DNS name"),
+        ({"namespace": "shop/x"}, "no DNS name"),
+        ({"namespace": "istio-system"}, "system namespace istio-system"),
+        ({"trust_domain": ""}, "trust domain is not the peer's, west.local"),
+        ({"service_account": "a/../b"}, "service account"),
+        ({"network": "another"}, "network is not the peer's"),
+        ({"network_gateway": GatewayAddress(NamespacedHostname("x", "y"), 15008)}, "by way of something"),
+        ({"tunnel_protocol": TunnelProtocol.NONE}, "HBONE"),
+        ({"addresses": ()}, "no address"),
+        ({"hostname": "metadata.internal"}, "no address"),
+        ({"addresses": (b"abc",)}, "address 616263"),
+        ({"addresses": (bytes([127, 0, 0, 1]),)}, "address 7f000001"),
+        ({"addresses": (bytes([169, 254, 169, 254]),)}, "address a9fea9fe"),
+        ({"addresses": (bytes(4),)}, "address 00000000"),
+        ({"authorization_policies": ("shop/deny",)}, "policies"),
+        ({"capacity": PEER_CAPACITY.value + 1}, "not credible"),
+        ({"services": (ServicePorts("shop/reviews.shop.svc.cluster.local", ()),)}, "no global service"),
+        ({"services": (ServicePorts("shop/reviews.bank.mesh.internal", ()),)}, "no global service"),
+        ({"services": (ServicePorts("shop/a.b.shop.mesh.internal", ()),)}, "no global service"),
+        (
+            {"services": (ServicePorts("istio-system/x.istio-system.mesh.internal", ()),)},
+            "system namespace istio-system",
+        ),
+        ({"services": (ServicePorts("shop/r.shop.mesh.internal", (Port(0, 1),)),)}, "port numbers"),
+        ({"services": (ServicePorts("shop/r.shop.mesh.internal", (Port(1, 70_000),)),)}, "port numbers"),
+    ],
+)
+def test_a_workload_that_could_mislead_is_refused(fields: dict[str, object], words: str) -> None:
+    assert words in workload_fault(UID, with_(WORKLOAD, **fields), INFO, FLAT)
+
+
+def test_a_workload_of_another_cluster_s_name_is_refused() -> None:
+    name = "east//Pod/shop/reviews-1"
+    assert "own cluster west" in workload_fault(name, with_(WORKLOAD, uid=name), INFO, FLAT)

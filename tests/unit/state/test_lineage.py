@@ -7,7 +7,7 @@ import pytest
 
 from peerd.state import lineage as lineage_module
 from peerd.state.errors import StateError
-from peerd.state.lineage import lineage
+from peerd.state.lineage import lineage, replica
 
 
 def test_it_is_made_once(tmp_path):
@@ -38,3 +38,10 @@ def test_a_damaged_one_stops_the_start(tmp_path):
     with pytest.raises(StateError, match=r"lineage: holds 'garbage', which is not a UUID; restore"):
         lineage(tmp_path)
     assert (tmp_path / "lineage").read_text() == "garbage\n"
+
+
+def test_a_replica_is_told_apart_by_a_uuid_of_its_own(tmp_path):
+    """Replicas of one cluster may share the lineage, and must not displace each other (decision D16)."""
+    first = replica(tmp_path)
+    assert replica(tmp_path) == first == str(uuid.UUID(first))
+    assert first != lineage(tmp_path)
