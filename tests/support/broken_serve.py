@@ -73,6 +73,37 @@ def ignore_edits(cluster: str) -> None:
     DirectorySource._scan = scan
 
 
+def nobody_answers(cluster: str) -> None:
+    """West's gateway is told of no endpoint."""
+    if cluster != "west":
+        return
+    import msgspec
+
+    from peerd.encode import envoy
+
+    real = envoy.encode_endpoints
+    envoy.encode_endpoints = lambda found: real(msgspec.structs.replace(found, places=()))
+
+
+def no_names(cluster: str) -> None:
+    """East's gateway is told of no name that could be called."""
+    if cluster != "east":
+        return
+    from peerd.app.gateways import Gateways
+    from peerd.model.types import CLUSTER
+
+    real = Gateways.resources
+    Gateways.resources = lambda self, commit: (
+        each for each in real(self, commit) if each.type_url != CLUSTER
+    )
+
+
+def no_listener(cluster: str) -> None:
+    """West configures nothing for gateways."""
+    if cluster == "west":
+        _replace("--gateway-addr", "127.0.0.1:0")
+
+
 def wrong_ca(cluster: str) -> None:
     """West signs with an intermediate of another root."""
     if cluster != "west":
@@ -112,6 +143,9 @@ FAULTS = (
     freeze_importer,
     disable_resume,
     ignore_edits,
+    nobody_answers,
+    no_names,
+    no_listener,
     wrong_ca,
     wrong_network,
     dead_peer,
@@ -137,12 +171,12 @@ def main() -> None:
     peerd(["serve", *sys.argv[1:]], prog_name="peerd")
 
 
-def demo_with(fault: str, *options: str) -> subprocess.CompletedProcess[str]:
+def demo_with(fault: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `peerd demo` with one fault; it has a few seconds for each step."""
     command = [sys.executable, "-m", "peerd.cli.main", "demo", "--patience", "6", *options]
     if fault:
         command += ["--serve-command", f"{sys.executable} {Path(__file__)} {fault}"]
-    environment = {**os.environ, "COLUMNS": "200"}
+    environment = {**os.environ, "COLUMNS": "200", **environment}
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env=environment)
 
 

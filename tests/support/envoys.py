@@ -1,18 +1,51 @@
 """The files of one Envoy without a cluster around it: certificates as a CA would give them, a bootstrap."""
 
+import asyncio
+import json
 import time
 from pathlib import Path
+from typing import Any
+
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
+from envoy.config.listener.v3.listener_pb2 import Listener
+from envoy.config.route.v3.route_pb2 import RouteConfiguration
+from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2  # noqa: F401 (for Any)
+from envoy.extensions.access_loggers.stream.v3 import stream_pb2  # noqa: F401
+from envoy.extensions.filters.http.router.v3 import router_pb2  # noqa: F401
+from envoy.extensions.filters.network.http_connection_manager.v3 import (
+    http_connection_manager_pb2,  # noqa: F401
+)
+from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2  # noqa: F401
+from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2  # noqa: F401
+from envoy.extensions.transport_sockets.tls.v3 import tls_pb2  # noqa: F401
+from google.protobuf import json_format
+from google.protobuf.message import Message
 
 from peerd.ca import authority
 from peerd.ca.bundle import CaBundle, parse_bundle
 from peerd.ca.issue import identity_certificate
+from peerd.encode.envoy import encode_cluster, encode_endpoints
+from peerd.encode.envoy_listeners import encode_listener, encode_route
+from peerd.encode.frame import decode_frame
+from peerd.gateway.admin import ask
 from peerd.gateway.bootstrap import bootstrap
 from peerd.gateway.certificate import read_identity
+from peerd.gateway.companion import envoy_arguments
 from peerd.gateway.files import BOOTSTRAP_FILE, write, write_secrets
 from peerd.gateway.settings import GatewaySettings
+from peerd.model.address import Locality, parse_ip
+from peerd.model.gateway_config import (
+    GatewayCluster,
+    GatewayEndpoint,
+    GatewayEndpoints,
+    GatewayListener,
+    GatewayPlace,
+    ListenerKind,
+)
 from peerd.model.identity import SpiffeId
 from peerd.transport.tls import TlsMaterial
-from tests.support.gateways import ACCOUNT
+from tests.support.gateways import ACCOUNT, address_block, envoy
 
 CONTROL_PLANE = SpiffeId("cluster.local", "istio-system", "peerd")
 
@@ -63,3 +96,107 @@ def prepare(ca: CaBundle, given: GatewaySettings) -> None:
     )
     write_secrets(given, identity)
     write(Path(given.directory), BOOTSTRAP_FILE, bootstrap(given))
+
+
+class StaticEnvoy:
+    """An Envoy with the hbone listener and fixed clusters, without a peerd: for what Envoy alone decides.
+
+    Args:
+        directory: its own.
+        clusters: addresses of receiving ends by authority.
+    """
+
+    def __init__(self, directory: Path, clusters: dict[str, list[str]]) -> None:
+        self.ca = make_ca(directory)
+        self.block = address_block()
+        self.log = directory / "envoy.log"
+        self._directory = directory
+        self._clusters = clusters
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def hbone(self) -> tuple[str, int]:
+        """Where it takes HBONE."""
+        return f"{self.block}.1", 15008
+
+    async def start(self) -> None:
+        """Start it and wait until it listens."""
+        given = settings(self._directory, block=self.block)
+        prepare(self.ca, given)
+        path = self._directory / BOOTSTRAP_FILE
+        tree = json.loads(path.read_text())
+        del tree["dynamic_resources"]
+        listener = GatewayListener(f"istio-system/{ACCOUNT}", ListenerKind.HBONE, f"{self.block}.1", 15008)
+        made = _as_tree(Listener(), decode_frame(encode_listener(listener).frame).payload)
+        manager = made["filter_chains"][0]["filters"][0]["typed_config"]
+        del manager["rds"]
+        manager["route_config"] = _as_tree(RouteConfiguration(), decode_frame(encode_route().frame).payload)
+        tree["static_resources"]["listeners"].append(made)
+        for authority_, addresses in self._clusters.items():
+            places = (
+                GatewayPlace(
+                    Locality(), tuple(GatewayEndpoint(parse_ip(a) or b"", 15008, 1) for a in addresses)
+                ),
+            )
+            load = encode_endpoints(GatewayEndpoints("fixed", places))
+            cluster = _as_tree(
+                Cluster(), decode_frame(encode_cluster(GatewayCluster(authority_, "fixed")).frame).payload
+            )
+            cluster |= {
+                "type": "STATIC",
+                "load_assignment": _as_tree(ClusterLoadAssignment(), decode_frame(load.frame).payload),
+            }
+            del cluster["eds_cluster_config"]
+            tree["static_resources"]["clusters"].append(cluster)
+        path.write_text(json.dumps(tree))
+        with self.log.open("wb") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                envoy(), *envoy_arguments(given), cwd=self._directory, stdout=output, stderr=output
+            )
+        async with asyncio.timeout(20):
+            while True:
+                assert self._process.returncode is None, self.log.read_text()
+                try:
+                    _, writer = await asyncio.open_connection(f"{self.block}.1", 15021)
+                except OSError:
+                    await asyncio.sleep(0.02)
+                else:
+                    writer.close()
+                    await writer.wait_closed()
+                    return
+
+    async def counter(self, name: str) -> int:
+        """The sum of an Envoy statistic over its labels, by its Prometheus name."""
+        text = await ask(self._directory, "GET", "/stats/prometheus")
+        lines = [line for line in text.splitlines() if line.startswith((f"{name}{{", f"{name} "))]
+        return sum(int(float(line.rpartition(" ")[2])) for line in lines)
+
+    async def until_counted(self, name: str) -> None:
+        """Wait until a statistic is more than nothing."""
+        try:
+            async with asyncio.timeout(15):
+                while not await self.counter(name):  # noqa: ASYNC110 (Envoy tells nobody)
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"{name} stays 0") from None
+
+    async def until_logged(self, text: str) -> None:
+        """Wait until its log holds *text*."""
+        try:
+            async with asyncio.timeout(15):
+                while text not in self.log.read_text("utf-8", "replace"):  # noqa: ASYNC110 (it tells nobody)
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"{text!r} is not logged") from None
+
+    async def stop(self) -> None:
+        """End it."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+
+def _as_tree(message: Message, payload: bytes) -> dict[str, Any]:
+    message.ParseFromString(payload)
+    tree: dict[str, Any] = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    return tree

@@ -12,18 +12,25 @@ _PODS = Path("books", "reviews-pods.yaml")
 _SEPARATOR = "---\n"
 
 
-def write_manifests(cluster: str, target: Path, ports: Mapping[str, int]) -> None:
-    """Write the manifests of *cluster* below *target*, `${…}` replaced from *ports*."""
-    _copy(files(__package__) / "manifests" / cluster, target, ports)
+def write_manifests(
+    cluster: str, target: Path, ports: Mapping[str, int], addresses: Mapping[str, str] | None = None
+) -> None:
+    """Write the manifests of *cluster* below *target*, `${…}` replaced from *ports*.
+
+    *addresses* replaces beginnings of Pods' addresses, where something is to answer at them.
+    """
+    _copy(files(__package__) / "manifests" / cluster, target, ports, addresses or {})
 
 
-def _copy(source: Traversable, target: Path, ports: Mapping[str, int]) -> None:
+def _copy(source: Traversable, target: Path, ports: Mapping[str, int], addresses: Mapping[str, str]) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for entry in source.iterdir():
         if entry.is_dir():
-            _copy(entry, target / entry.name, ports)
+            _copy(entry, target / entry.name, ports, addresses)
         elif entry.name.endswith(".yaml"):
             text = string.Template(entry.read_text("utf-8")).substitute(ports)
+            for old, new in addresses.items():
+                text = text.replace(old, new)
             (target / entry.name).write_text(text, "utf-8")
 
 

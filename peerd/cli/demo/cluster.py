@@ -30,7 +30,7 @@ class Cluster:
         name: the cluster id.
         root: a directory of its own, with `manifests` in it.
         ca_dir: what `peerd certs cluster` made.
-        ports: `xds`, `peer`, `http` and `plaintext`.
+        ports: `xds`, `peer`, `http`, `plaintext`, `gateway`, and the gateway's `health` and `stats`.
         command: what is started in place of `peerd serve`.
     """
 
@@ -74,7 +74,11 @@ class Cluster:
 
     def operator_token(self) -> str:
         """A token that may look at debug views: of the system namespace's default account, as istioctl's."""
-        return tokens.service_account_token(self._issuer, "istio-system", "default", time.time())
+        return self.account_token("default")
+
+    def account_token(self, account: str) -> str:
+        """A token of an account of the system namespace."""
+        return tokens.service_account_token(self._issuer, "istio-system", account, time.time())
 
     def arguments(self) -> list[str]:
         """The flags of its `peerd serve`."""
@@ -86,6 +90,7 @@ class Cluster:
             f"--xds-addr=127.0.0.1:{self.ports['xds']}",
             f"--peer-addr=127.0.0.1:{self.ports['peer']}",
             f"--http-addr=127.0.0.1:{self.ports['http']}",
+            f"--gateway-addr=127.0.0.1:{self.ports['gateway']}",
             f"--insecure-plaintext-addr=127.0.0.1:{self.ports['plaintext']}",
             f"--ca-dir={self.ca_dir}",
             f"--state-dir={self.root / 'state'}",
@@ -186,11 +191,19 @@ class Cluster:
             raise DemoError(f"{self.name}: /debug/{view} answered {status}: {text}")
         return json.loads(body)
 
-    async def _get(self, path: str, token: str) -> tuple[int, bytes]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.ports["http"])
+    async def answers(self, port: int, path: str) -> bool:
+        """Whether something of this cluster on *port* answers 200."""
+        try:
+            return (await self._get(path, "", port))[0] == 200
+        except OSError:
+            return False
+
+    async def _get(self, path: str, token: str, port: int = 0) -> tuple[int, bytes]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port or self.ports["http"])
         try:
             authorization = f"Authorization: Bearer {token}\r\n" if token else ""
-            writer.write(f"GET {path} HTTP/1.1\r\nHost: {self.name}\r\n{authorization}\r\n".encode())
+            host = f"Host: {self.name}\r\nConnection: close\r\n"
+            writer.write(f"GET {path} HTTP/1.1\r\n{host}{authorization}\r\n".encode())
             async with asyncio.timeout(10):
                 head, _, body = (await reader.read()).partition(b"\r\n\r\n")
         except TimeoutError as error:

@@ -1,6 +1,7 @@
 """What the demo prints: one block per step, with the facts it was asserted from and the time it took."""
 
 from rich.console import Console
+from rich.markup import escape
 from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
@@ -35,7 +36,7 @@ class Show:
 
     def note(self, text: str) -> None:
         """An explanation."""
-        self._console.print(Padding(f"[dim]{text}[/dim]", _INDENT, expand=False))
+        self._console.print(Padding(f"[dim]{escape(text)}[/dim]", _INDENT, expand=False))
 
     def facts(self, rows: list[tuple[str, str]]) -> None:
         """Name and value, one a line."""

@@ -14,6 +14,7 @@ from peerd.cli.demo import application
 from peerd.cli.demo.cluster import Cluster
 from peerd.cli.demo.errors import DemoError
 from peerd.cli.demo.show import Show
+from peerd.cli.demo.traffic import Traffic
 from peerd.cli.demo.ztunnel import Ztunnel
 from peerd.model.address import NamespacedHostname, NetworkAddress
 from peerd.model.service import Service
@@ -23,10 +24,11 @@ from peerd.model.workload import TunnelProtocol, Workload
 RESYNC_BYTES = 1024
 """What a reconnect with nothing changed may cost in gRPC messages (decision D18)."""
 
-_HBONE_PORTS = {"east_hbone": 15008, "west_hbone": 25008}  # named in manifests, never bound
 _GLOBAL = f"{application.SERVICE}.{application.NAMESPACE}.mesh.internal"
 _NAME = f"{application.NAMESPACE}/{_GLOBAL}"
 _CATALOG = "books/catalog.books.mesh.internal"
+_ORDERS = "sales/orders.sales.mesh.internal"
+_OTHER = {"east": "west", "west": "east"}
 _IDENTITY = f"spiffe://cluster.local/ns/{application.NAMESPACE}/sa/{application.SERVICE}"
 _GATEWAY_IDENTITY = ("istio-system", "istio-eastwest")
 
@@ -50,6 +52,7 @@ class Story:
         self._clusters: dict[str, Cluster] = {}
         self._clients: list[Ztunnel] = []
         self._first_sync = 0
+        self._traffic = Traffic()
 
     @property
     def clusters(self) -> list[Cluster]:
@@ -62,6 +65,7 @@ class Story:
         east = await self._ztunnels_connect()
         await self._they_peer(east)
         await self._reviews_is_told(east)
+        await self._requests_are_answered(east)
         await self._scaling_arrives(east)
         await self._west_stops(east)
         await self._west_returns(east)
@@ -70,6 +74,7 @@ class Story:
         """End the clients and, unless *keep*, the processes."""
         for client in self._clients:
             await client.close()
+        await self._traffic.close()
         if not keep:
             for cluster in self.clusters:
                 with contextlib.suppress(DemoError):
@@ -101,18 +106,20 @@ class Story:
         root = authority.make_root("peerd demo", now)
         authority.write_new(self._root / "certs", authority.root_files(root))
         self._roots = (self._root / "certs" / authority.ROOT_FILES[0]).read_bytes()
-        ports = _free_ports(8)
-        names = ("xds", "peer", "http", "plaintext")
+        names = ("xds", "peer", "http", "plaintext", "gateway", "hbone", "health", "stats")
+        ports = _free_ports(2 * len(names))
         given = {
-            "east": dict(zip(names, ports[:4], strict=True)),
-            "west": dict(zip(names, ports[4:], strict=True)),
+            "east": dict(zip(names, ports[: len(names)], strict=True)),
+            "west": dict(zip(names, ports[len(names) :], strict=True)),
         }
-        in_manifests = _HBONE_PORTS | {f"{name}_peer": each["peer"] for name, each in given.items()}
+        in_manifests = {
+            f"{name}_{port}": each[port] for name, each in given.items() for port in ("peer", "hbone")
+        }
         for name, each in given.items():
             ca_dir = self._root / "certs" / name
             authority.write_new(ca_dir, authority.make_cluster_ca(root, name, now))
             home = self._root / name
-            application.write_manifests(name, home / "manifests", in_manifests)
+            application.write_manifests(name, home / "manifests", in_manifests, self._traffic.addresses(name))
             self._clusters[name] = Cluster(name, home, ca_dir, each, self._command)
 
     async def _ztunnels_connect(self) -> Ztunnel:
@@ -189,6 +196,25 @@ class Story:
             ]
         )
         self._show.done("that is what makes ztunnel open an HBONE tunnel to west's gateway and one inside it")
+
+    async def _requests_are_answered(self, east: Ztunnel) -> None:
+        self._show.step("A request goes from east to west, and one back, through the other's gateway")
+        if self._traffic.missing:
+            self._show.note(f"left out: {self._traffic.missing}")
+            return
+        started = time.monotonic()
+        await self._traffic.start(self._clusters, self._root, self._patience)
+        self._show.done(
+            "both gateways are ready: upstream Envoys that peerd configures", time.monotonic() - started
+        )
+        for name, client, service in (("east", east, _NAME), ("west", self._clients[1], _ORDERS)):
+            started = time.monotonic()
+            answer = await self._traffic.request(client, self._clusters[name], service, self._patience)
+            self._show.done(f"{name} asks {service.partition('/')[2]}", time.monotonic() - started)
+            self._show.facts([("answer", answer)])
+            if f"hello from {name}" not in answer or f" in {_OTHER[name]}" not in answer:
+                raise DemoError(f"{name}: {service} answered something else: {answer}")
+        self._show.note("each in a tunnel of its own to the Pod, which the gateway cannot look into")
 
     async def _scaling_arrives(self, east: Ztunnel) -> None:
         before = _capacity(east)
