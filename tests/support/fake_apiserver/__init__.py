@@ -5,8 +5,8 @@
 the other.
 """
 
-from tests.support.fake_apiserver.faults import Chaos, Faults
+from tests.support.fake_apiserver.faults import Chaos, Faults, Scripted
 from tests.support.fake_apiserver.server import FakeApiServer, FakeTransport
 from tests.support.fake_apiserver.storage import Storage
 
-__all__ = ["Chaos", "FakeApiServer", "FakeTransport", "Faults", "Storage"]
+__all__ = ["Chaos", "FakeApiServer", "FakeTransport", "Faults", "Scripted", "Storage"]
