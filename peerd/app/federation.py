@@ -22,7 +22,6 @@ from peerd.peering.persistence import ImportJournal
 from peerd.peering.validation import LocalCluster
 from peerd.serve.connections import ConnectionRegistry
 from peerd.serve.peer_segments import PeerSegments
-from peerd.state.lineage import lineage as kept_uuid
 from peerd.transport.base import Handler
 from peerd.transport.tls import TlsSource
 
@@ -67,9 +66,7 @@ class Federation:
         self._config = config
         self._parts = parts
         self._lineage = lineage
-        self._replica = replica
-        # Replicas of one cluster have a state directory each, and none displaces another's streams (D16).
-        self._replica = f"peerd-{kept_uuid(Path(config.state_dir))[:8]}"
+        self._replica = f"peerd-{replica[:8]}"
         self._epoch = epoch
         self._registry = registry
         self._emit = emit

@@ -1,4 +1,4 @@
-"""The lineage of a cluster that has no API server: a UUID made once (decision D18)."""
+"""UUIDs made once: of a cluster without an API server (decision D18), and of each replica (D16)."""
 
 import os
 import uuid
@@ -15,7 +15,19 @@ def lineage(directory: Path, make: Callable[[], uuid.UUID] = uuid.uuid4) -> str:
     Raises:
         StateError: it can be neither read nor written, or holds no UUID.
     """
-    path = directory / "lineage"
+    return _kept(directory / "lineage", make)
+
+
+def replica(directory: Path, make: Callable[[], uuid.UUID] = uuid.uuid4) -> str:
+    """What tells a replica with this state directory from others of its cluster (decision D16).
+
+    Raises:
+        StateError: as `lineage`.
+    """
+    return _kept(directory / "replica", make)
+
+
+def _kept(path: Path, make: Callable[[], uuid.UUID]) -> str:
     try:
         if not path.exists():
             _create(path, make())
@@ -36,7 +48,7 @@ def lineage(directory: Path, make: Callable[[], uuid.UUID] = uuid.uuid4) -> str:
 
 def _create(path: Path, value: uuid.UUID) -> None:
     # A hard link appears whole or not at all, and never replaces what another creator made first.
-    draft = path.with_name(f".lineage.{os.getpid()}.{value.hex}")
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{value.hex}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         os.write(descriptor, f"{value}\n".encode())
