@@ -1,0 +1,275 @@
+"""What is generated: where it lies, what it selects, which waypoint, which names share an entry."""
+
+import pytest
+
+from peerd.derive.generated_names import ENTRY_LABEL, LOCAL_ENTRY_LABEL
+from peerd.model.changes import IstiodChange
+from peerd.model.generated import Generate, GeneratedServiceEntry, GeneratedWorkloadEntry, IstiodFlags
+from tests.support.beside import Seen, told_by_istiod
+from tests.support.clusters import Cluster, gone, namespace, pod, put, remote_gateway, service, system
+
+GLOBAL = {"solo.io/service-scope": "global"}
+ALLOWED = {"peering.peerd.io/allow-takeover": "true"}
+
+
+def beside(*objects, flags=IstiodFlags(True), **settings):  # noqa: B008
+    told = [] if flags is None else [IstiodChange(flags)]
+    base = [system("east"), namespace("shop"), remote_gateway("west", "west", "198.51.100.1")]
+    return Cluster("east", [*base, *told, *objects], generate=Generate.BESIDE, **settings)
+
+
+def peer(name="west", *objects):
+    return Cluster(name, [system(name), *objects])
+
+
+def exporting(name="west", app="reviews", **more):
+    return peer(name, service(app, GLOBAL, **more), pod(f"{app}-1", app, "10.9.0.1"))
+
+
+def entries(cluster):
+    return {each.name: each for each in cluster.generated.values() if isinstance(each, GeneratedServiceEntry)}
+
+
+def endpoints(cluster):
+    return [each for each in cluster.generated.values() if isinstance(each, GeneratedWorkloadEntry)]
+
+
+def members(cluster, objects, host):
+    """How many endpoints istiod would give a host."""
+    seen = Seen(cluster, told_by_istiod(objects, cluster.generated, "east"))
+    (found,) = [each for each in seen.addresses.values() if getattr(each, "hostname", "") == host and
+                not hasattr(each, "uid")]  # fmt: skip
+    return len(seen.workloads_of(found.resource_name))
+
+
+# -- places ----------------------------------------------------------------------------------------------
+
+
+def test_entry_lies_beside_its_service_with_its_selector():
+    """measured.md §4: local endpoints without writing per Pod."""
+    east = beside(service("reviews", GLOBAL))
+    east.pull("west", exporting())
+    entry = entries(east)["autogen.shop.reviews"]
+    assert (entry.namespace, entry.selector) == ("shop", (("app", "reviews"),))
+    (workload,) = endpoints(east)
+    assert workload.namespace == "shop"
+    assert ("app", "reviews") in workload.labels
+
+
+def test_without_a_service_a_private_label_ties_them():
+    """In the service's namespace where there is one, else in the system namespace."""
+    east = beside()
+    east.pull("west", exporting())
+    entry = entries(east)["autogen.shop.reviews"]
+    assert (entry.namespace, entry.selector) == ("shop", ((ENTRY_LABEL, "autogen.shop.reviews"),))
+    east.apply([gone("Namespace", "", "shop")])
+    entry = entries(east)["autogen.shop.reviews"]
+    (workload,) = endpoints(east)
+    assert entry.namespace == workload.namespace == "istio-system"
+    assert workload.service_account == "", "an account of another namespace would be somebody else"
+
+
+def test_namespace_that_istiod_does_not_discover_has_no_entries():
+    """Discovery selectors: istiod would not read them there."""
+    mesh = {"metadata": {"name": "istio", "namespace": "istio-system"},
+            "data": {"mesh": "discoverySelectors: [{matchLabels: {mesh: 'on'}}]"}}  # fmt: skip
+    east = beside(put("ConfigMap", mesh))
+    east.apply([system("east", {"mesh": "on"})])
+    east.pull("west", exporting())
+    assert entries(east)["autogen.shop.reviews"].namespace == "istio-system"
+
+
+@pytest.mark.parametrize("flags", [None, IstiodFlags(False, "FLAG is not false", "Deployment/istiod")])
+def test_wrong_or_unknown_flags_keep_away_from_services(flags):
+    """All in the system namespace, under a private label, told on the Service (D41)."""
+    east = beside(service("reviews", GLOBAL), flags=flags)
+    east.pull("west", exporting())
+    entry = entries(east)["autogen.shop.reviews"]
+    (workload,) = endpoints(east)
+    assert entry.namespace == workload.namespace == "istio-system"
+    assert all(key.startswith(("peering.peerd.io/", "istio.io/")) for key, _ in workload.labels)
+    told = east.told("Service/shop/reviews")
+    assert len(told) == 1
+    assert "no endpoints of this cluster" in told[0]
+    assert flags is None or "FLAG" in told[0]
+    east.apply([IstiodChange(IstiodFlags(True))])
+    assert entries(east)["autogen.shop.reviews"].namespace == "shop"
+    assert east.told("Service/shop/reviews") == []
+
+
+def test_of_overlapping_selectors_the_wider_keeps_its_own():
+    """Entries of `v1` would also be taken by `reviews`: they are not labelled so, and it is told."""
+    objects = [
+        service("reviews", GLOBAL),
+        service("v1", GLOBAL, selector={"app": "reviews", "version": "v1"}),
+    ]
+    east = beside(*objects)
+    east.pull("west", peer(
+        "west", service("v1", GLOBAL), service("reviews", GLOBAL),
+        pod("v1-1", "v1", "10.9.0.1"), pod("reviews-1", "reviews", "10.9.0.2"),
+    ))  # fmt: skip
+    found = entries(east)
+    assert found["autogen.shop.reviews"].selector == (("app", "reviews"),)
+    assert found["autogen.shop.v1"].selector == ((ENTRY_LABEL, "autogen.shop.v1"),)
+    kept = [change.object for change in objects]
+    assert members(east, kept, "reviews.shop.mesh.internal") == 1
+    assert members(east, kept, "v1.shop.mesh.internal") == 1
+    assert "shop/reviews selects the same" in east.told("Service/shop/v1")[0]
+
+
+def test_of_equal_selectors_the_oldest_keeps_its_own():
+    """A headless twin, labelled global by its namespace: one of the two has local endpoints."""
+    older = service("db", GLOBAL, created="2026-01-01T00:00:00Z")
+    younger = service("a", GLOBAL, created="2026-02-01T00:00:00Z", selector={"app": "db"})
+    for order in ([older, younger], [younger, older]):
+        found = entries(beside(*order))
+        assert found["autogen.shop.db"].selector == (("app", "db"),)
+        assert found["autogen.shop.a"].selector == ((ENTRY_LABEL, "autogen.shop.a"),)
+
+
+def test_users_service_entry_gains_no_endpoint():
+    """One that selects the same Pods would take our entries, and has no identities for them."""
+    theirs = put("ServiceEntry", {
+        "metadata": {"name": "theirs", "namespace": "shop"},
+        "spec": {"hosts": ["a.example.org"], "ports": [{"number": 80, "name": "http"}],
+                 "resolution": "STATIC", "workloadSelector": {"labels": {"app": "reviews"}}},
+    })  # fmt: skip
+    own = service("reviews", GLOBAL)
+    east = beside(own, theirs)
+    east.pull("west", exporting())
+    assert entries(east)["autogen.shop.reviews"].selector == ((ENTRY_LABEL, "autogen.shop.reviews"),)
+    assert members(east, [own.object, theirs.object], "a.example.org") == 0
+    assert "ServiceEntry shop/theirs" in east.told("Service/shop/reviews")[0]
+
+
+def test_service_without_selector_has_no_local_endpoints_here():
+    """Nothing could select them; told."""
+    east = beside(service("reviews", GLOBAL, selector={}))
+    assert entries(east)["autogen.shop.reviews"].selector == ((ENTRY_LABEL, "autogen.shop.reviews"),)
+    assert "no selector" in east.told("Service/shop/reviews")[0]
+
+
+# -- names -----------------------------------------------------------------------------------------------
+
+
+def test_local_name_shares_the_entry_where_all_peers_may():
+    """The Namespace asks for takeover: both names lead to the same endpoints (D25)."""
+    east = beside(namespace("shop", {"solo.io/service-takeover": "true"}))
+    east.pull("west", exporting())
+    assert entries(east)["autogen.shop.reviews"].hosts == (
+        "reviews.shop.mesh.internal", "reviews.shop.svc.cluster.local"
+    )  # fmt: skip
+
+
+def test_local_name_has_its_own_entry_where_only_some_may():
+    """Only west's Gateway allows it: north's endpoints must not answer to the local name (D23)."""
+    gateway = remote_gateway("west", "west", "198.51.100.1", annotations=ALLOWED)
+    east = beside(gateway, remote_gateway("north", "north", "198.51.100.2"))
+    takeover = {**GLOBAL, "solo.io/service-takeover": "true"}
+    for name in ("west", "north"):
+        east.pull(name, peer(name, service("reviews", takeover), pod("reviews-1", "reviews", "10.9.0.1")))
+    found = entries(east)
+    assert found["autogen.shop.reviews"].hosts == ("reviews.shop.mesh.internal",)
+    assert found["autogen.svc.shop.reviews"].hosts == ("reviews.shop.svc.cluster.local",)
+    local = {each.cluster for each in endpoints(east) if LOCAL_ENTRY_LABEL in dict(each.labels)}
+    assert local == {"west"}
+    assert {each.cluster for each in endpoints(east)} == {"west", "north"}
+    assert members(east, [], "reviews.shop.svc.cluster.local") == 1
+    assert members(east, [], "reviews.shop.mesh.internal") == 2
+
+
+def test_name_of_a_service_is_not_taken_over_beside_istiod():
+    """istiod gives a Service no identities; the label's owner is told (D25)."""
+    east = beside(service("reviews", {**GLOBAL, "solo.io/service-takeover": "true"}))
+    east.pull("west", exporting())
+    assert entries(east)["autogen.shop.reviews"].hosts == ("reviews.shop.mesh.internal",)
+    assert any("not taken over" in message for message in east.told("Service/shop/reviews"))
+
+
+def test_other_segments_name_has_an_entry_of_its_own():
+    """Two domains are two names with endpoints of their own."""
+    acme = put("Segment", {"metadata": {"name": "acme", "namespace": "istio-system"},
+                           "spec": {"domain": "mesh.acme"}})  # fmt: skip
+    east = beside(acme, system("east", {"admin.solo.io/segment": "acme"}), service("reviews", GLOBAL))
+    east.pull("west", exporting())
+    hosts = {entry.hosts for entry in entries(east).values()}
+    assert hosts == {("reviews.shop.mesh.acme",), ("reviews.shop.mesh.internal",)}
+    (workload,) = endpoints(east)
+    assert "app" not in dict(workload.labels), "west is not behind our own segment's name"
+
+
+# -- what the entries say --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("word", "written"),
+    [("PreferNetwork", "PreferClose"), ("PreferRegion", "PreferClose"), ("PreferClose", "PreferClose"),
+     ("PreferSameZone", "PreferClose"), ("PreferSameNode", "PreferSameNode"), ("Any", "Any"),
+     ("", "PreferClose")],
+)  # fmt: skip
+def test_distribution_is_said_in_istiods_words(word, written):
+    """Never absent, or the namespace's annotation would count; what istiod cannot do is told (D26)."""
+    east = beside(service("reviews", GLOBAL, trafficDistribution=word))
+    found = dict(entries(east)["autogen.shop.reviews"].annotations)
+    assert found["networking.istio.io/traffic-distribution"] == written
+    told = [text for text in east.told("Service/shop/reviews") if "PreferClose" in text]
+    assert bool(told) is (word in {"PreferNetwork", "PreferRegion"})
+
+
+def test_named_target_ports_are_found_by_name():
+    """A Pod's own port of that name; every other name is too long to be a container's."""
+    ports = [{"port": 80, "targetPort": "web"}, {"port": 81, "targetPort": 8081}]
+    found = entries(beside(_service_with(ports)))["autogen.shop.reviews"].ports
+    assert [(port.number, port.name, port.target) for port in found] == [
+        (80, "web", 0), (81, "global-service-port-81", 8081)
+    ]  # fmt: skip
+
+
+def _service_with(ports):
+    tree = {
+        "metadata": {"name": "reviews", "namespace": "shop", "labels": GLOBAL,
+                     "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"clusterIP": "10.96.0.9", "selector": {"app": "reviews"},
+                 "ports": [{"protocol": "TCP", **port} for port in ports]},
+    }  # fmt: skip
+    return put("Service", tree)
+
+
+def test_waypoint_is_our_services_own():
+    """The entry has it, remote-only names and endpoints opt out of their namespace's (D30)."""
+    gateway = put("Gateway", {
+        "metadata": {"name": "wp", "namespace": "shop"},
+        "spec": {"gatewayClassName": "istio-waypoint",
+                 "listeners": [{"name": "mesh", "port": 15008, "protocol": "HBONE"}]},
+        "status": {"addresses": [{"type": "Hostname", "value": "wp.shop.svc.cluster.local"}]},
+    })  # fmt: skip
+    east = beside(gateway, service("reviews", {**GLOBAL, "istio.io/use-waypoint": "wp"}))
+    east.pull("west", peer("west", service("reviews", GLOBAL), service("ratings", GLOBAL),
+                           pod("ratings-1", "ratings", "10.9.0.1")))  # fmt: skip
+    east.apply([namespace("shop", {"istio.io/use-waypoint": "wp"})])
+    found = entries(east)
+    assert dict(found["autogen.shop.reviews"].labels) == {"istio.io/use-waypoint": "wp"}
+    assert dict(found["autogen.shop.ratings"].labels) == {"istio.io/use-waypoint": "none"}
+    assert all(dict(each.labels)["istio.io/use-waypoint"] == "none" for each in endpoints(east))
+    east.apply([IstiodChange(IstiodFlags(False, "wrong"))])
+    away = dict(entries(east)["autogen.shop.reviews"].labels)
+    assert away == {"istio.io/use-waypoint": "wp", "istio.io/use-waypoint-namespace": "shop"}
+
+
+def test_standalone_generates_the_same_entries_without_endpoints():
+    """One setting switches: ServiceEntries stay what they are, WorkloadEntries come and go."""
+    objects = [system("east"), namespace("shop"), remote_gateway("west", "west", "198.51.100.1"),
+               service("reviews", GLOBAL)]  # fmt: skip
+    alone = Cluster("east", objects, generate=Generate.STANDALONE)
+    alone.pull("west", exporting())
+    other = beside(service("reviews", GLOBAL))
+    other.pull("west", exporting())
+    assert entries(alone) == entries(other)
+    assert endpoints(alone) == []
+    assert len(endpoints(other)) == 1
+
+
+def test_directory_generates_nothing():
+    """There is nowhere to write it."""
+    east = Cluster("east", [system("east"), service("reviews", GLOBAL)])
+    assert east.generated == {}
