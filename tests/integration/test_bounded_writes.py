@@ -1,0 +1,221 @@
+"""How many writes beside istiod cost: none for replaced Pods, a stated few for peers that flap or go (D20).
+
+West's Pods, its announcements, east's derivation and the writer, in virtual time; only the API server's
+objects are in memory.
+"""
+
+import random
+
+import pytest
+
+from peerd.kubeapi.objects import KubeObjects
+from peerd.limits import KUBE_WRITES, OBJECT_WRITES
+from peerd.model.changes import ImportChange, IstiodChange, OwnChange, PeerChange
+from peerd.model.federation import Freshness, PeerView
+from peerd.model.generated import Generate, IstiodFlags
+from peerd.model.kube.meta import ObjectKey
+from peerd.peering.steady import Steady
+from peerd.publish.generated import GeneratedObjects
+from peerd.publish.generated_manifests import RESOURCES
+from peerd.publish.writer import Writer
+from tests.support.clusters import Cluster, gone, namespace, pod, remote_gateway, service, system
+from tests.support.fake_objects import FakeObjects
+from tests.support.stepping import SteppedTime
+
+GLOBAL = {"solo.io/service-scope": "global"}
+KINDS = {resource.plural: kind for kind, resource in RESOURCES.items()}
+
+
+class Link:
+    """What west announces, as east's importer hears it."""
+
+    def __init__(self, east, west, name):
+        self._east = east
+        self._west = west
+        self._steady = Steady()
+        self.key = ObjectKey("istio-system", name)
+        east.apply([remote_gateway(name, name, f"198.51.100.{len(east.links) + 1}")])
+        east.links[name] = west
+        self.freshness(Freshness.FRESH)
+
+    def freshness(self, word):
+        self._east.apply([PeerChange(self.key, PeerView(self.key, self._west.info, word))])
+
+    def announce(self, now):
+        """Derivation's exports go through the exporter's rules; what comes out, east imports."""
+        told = self._steady.put(sorted(self._west.exports.items()), now) + self._steady.due(now)
+        self._east.apply([ImportChange(self.key, name, found) for name, found in told])
+
+    def unlink(self):
+        withdrawn = [ImportChange(self.key, name, None) for name in self._west.exports]
+        self._east.apply(
+            [gone("Gateway", "istio-system", self.key.name), PeerChange(self.key, None), *withdrawn]
+        )
+
+
+class Rig:
+    """East beside istiod, and what it writes."""
+
+    def __init__(self):
+        self.clock = SteppedTime()
+        base = [system("east"), namespace("shop"), IstiodChange(IstiodFlags(True))]
+        self.east = Cluster("east", base, generate=Generate.BESIDE)
+        self.api = FakeObjects()
+        self.api.changed = self._watch
+        self._writer = Writer(KubeObjects(self.api), clock=self.clock, source=random.Random(5))
+        self._kept = GeneratedObjects(self._writer)
+        self._before = {}
+        self._kept.settle(frozenset())
+
+    def _watch(self, plural, where, name, tree):
+        self._kept.observe([OwnChange(KINDS[plural], ObjectKey(where, name), tree)])
+
+    async def work(self, seconds=0):
+        """Write what follows from the present derivation, while so many seconds pass."""
+        now = self.east.generated
+        changed = [(key, found) for key, found in now.items() if self._before.get(key) != found]
+        self._kept.put([*changed, *((key, None) for key in self._before if key not in now)])
+        self._before = dict(now)
+        await self._writer.work()
+        for _ in range(seconds):
+            await self.clock.advance(1)
+            await self._writer.work()
+
+    @property
+    def now(self):
+        return self.clock.monotonic()
+
+    def weights(self):
+        return {
+            name: tree["spec"]["weight"]
+            for (plural, _, name), tree in self.api.objects.items()
+            if plural == "workloadentries"
+        }
+
+
+def west_with(pods, name="west", app="reviews"):
+    found = Cluster(name, [system(name), service(app, GLOBAL)])
+    found.apply([_pod(app, number) for number in range(pods)])
+    return found
+
+
+def _pod(app, number):
+    return pod(f"{app}-{number}", app, f"10.9.{number // 250}.{number % 250 + 1}")
+
+
+async def _linked(rig, west, name="west"):
+    link = Link(rig.east, west, name)
+    link.announce(rig.now)
+    await rig.work(3)
+    return link
+
+
+@pytest.mark.parametrize(("pods", "surge"), [(1, True), (3, True), (5, False), (40, False)], ids=str)
+async def test_thousand_replaced_pods_are_no_write(pods, surge):
+    """Each within 5 s: surge-first at any size, drain-first from 5 on; the summary stays as it was (D20)."""
+    rig, west = Rig(), west_with(pods)
+    link = await _linked(rig, west)
+    assert list(rig.weights().values()) == [pods]
+    before = len(rig.api.writes)
+    for number in range(1000):
+        come, go = _pod("reviews", number + pods), gone("Pod", "shop", f"reviews-{number}")
+        for change in (come, go) if surge else (go, come):
+            west.apply([change])
+            link.announce(rig.now)
+            await rig.work(2)
+    assert len(rig.api.writes) == before
+
+
+async def test_scaling_is_a_write_for_each_announcement():
+    """The control: more endpoints, once they are steady, are one write."""
+    rig, west = Rig(), west_with(5)
+    link = await _linked(rig, west)
+    before = len(rig.api.writes)
+    west.apply([_pod("reviews", number) for number in range(5, 20)])
+    link.announce(rig.now)
+    await rig.work(6)
+    assert len(rig.api.writes) == before
+    link.announce(rig.now)
+    await rig.work(1)
+    assert len(rig.api.writes) == before + 1
+    assert list(rig.weights().values()) == [20]
+
+
+async def _flap(rig, link, seconds):
+    for _ in range(50):
+        for word in (Freshness.STALE, Freshness.FRESH):
+            link.freshness(word)
+            await rig.work(seconds)
+
+
+async def test_peer_that_flaps_fast_costs_a_handful_of_writes():
+    """50 times stale and fresh within 100 s: 5 writes of its entry at once, then one every 10 s."""
+    rig = Rig()
+    link = await _linked(rig, west_with(20))
+    await _linked(rig, west_with(20, "north"), "north")
+    before, began = len(rig.api.writes), rig.now
+    await _flap(rig, link, 1)
+    bound = OBJECT_WRITES.value + (rig.now - began) / 10
+    assert 0 < len(rig.api.writes) - before <= bound
+    await rig.work(30)
+    assert set(rig.weights().values()) == {20}, "in the end it is as it is"
+
+
+async def test_peer_that_flaps_slowly_costs_two_writes_each_time():
+    """Stale for a minute 50 times: its entry's weight down and up, and nobody else's."""
+    rig = Rig()
+    link = await _linked(rig, west_with(20))
+    await _linked(rig, west_with(20, "north"), "north")
+    before = len(rig.api.writes)
+    await _flap(rig, link, 60)
+    writes = rig.api.writes[before:]
+    assert len(writes) == 100
+    assert {name.split(".")[1] for _, _, _, name, _ in writes} == {"west"}
+
+
+async def test_peer_without_rivals_may_flap_for_nothing():
+    """Its capacity counts in full while nobody fresh has any (D21): not one write."""
+    rig = Rig()
+    link = await _linked(rig, west_with(20))
+    before = len(rig.api.writes)
+    await _flap(rig, link, 1)
+    assert len(rig.api.writes) == before
+
+
+async def test_deleted_peer_takes_all_of_its_own_and_nothing_else():
+    """Unlinked: its entries go, names that only it had go, shared ones lose its identities alone."""
+    rig = Rig()
+    shared, own = west_with(3), west_with(3, "west", "ratings")
+    own.apply([service("reviews", GLOBAL), _pod("reviews", 1)])
+    west = await _linked(rig, own, "west")
+    await _linked(rig, shared, "north")
+    rig.api.put("serviceentries", {"metadata": {"namespace": "shop", "name": "theirs"}, "spec": {}})
+    before = dict(rig.api.objects)
+    west.unlink()
+    await rig.work(5)
+    lost = before.keys() - rig.api.objects.keys()
+    assert {name.rpartition(".")[0] if plural == "workloadentries" else name for plural, _, name in lost} == {
+        "autogen.west.shop.ratings", "autogen.west.shop.reviews", "autogen.shop.ratings"
+    }  # fmt: skip
+    kept = {key: tree for key, tree in rig.api.objects.items() if before.get(key) != tree}
+    assert kept == {}, "nothing else was touched"
+
+
+async def test_a_thousand_new_services_are_written_at_the_stated_pace():
+    """What comes at once is written as fast as the limit says, and no faster."""
+    rig = Rig()
+    west = Cluster("west", [system("west")])
+    west.apply(
+        [
+            service(f"s{number}", GLOBAL, clusterIP=f"10.97.{number // 250}.{number % 250 + 1}")
+            for number in range(1000)
+        ]
+    )
+    link = Link(rig.east, west, "west")
+    link.announce(rig.now)
+    await rig.work(5)
+    written = len(rig.api.writes)
+    assert written <= (2 + 5 + 1) * KUBE_WRITES.value
+    assert written >= (2 + 5 - 1) * KUBE_WRITES.value
+    await rig.work(20)
+    assert len(rig.api.objects) == 1000
