@@ -205,7 +205,9 @@ async def _make(objects: KubeObjects, namespace: str, organization: str, now: fl
 
 def _read(where: str, tree: _Tree, now: float, name: str) -> CaBundle:
     try:
-        data = {key: base64.b64decode(value) for key, value in (tree.get("data") or {}).items()}
+        data = {
+            key: base64.b64decode(value, validate=True) for key, value in (tree.get("data") or {}).items()
+        }
     except (binascii.Error, TypeError) as error:
         raise BundleError(f"{where}: data is not base64: {error}") from error
     return bundle_of(data, where, now, self_made=name == SELF_MADE)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
@@ -21,6 +21,7 @@ from tests.simulation.loop import run
 from tests.support.fake_apiserver import FakeApiServer, Scripted, kinds
 from tests.support.fake_apiserver.faults import error_event, status
 from tests.support.fake_apiserver.server import FakeTransport
+from tests.support.virtual import virtual
 
 PODS = Target((Resource("", "v1", "pods", "Pod"),))
 ENTRIES = Target(
@@ -112,16 +113,6 @@ class Bench:
             for method, path, query in self.server.requests
             if method == "GET" and path == WATCH
         ]
-
-
-def virtual(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    """Run a test in virtual time."""
-
-    def wrapped() -> None:
-        run(test())
-
-    wrapped.__name__, wrapped.__doc__ = test.__name__, test.__doc__
-    return wrapped
 
 
 # -- lists -----------------------------------------------------------------------------------------------
