@@ -104,7 +104,7 @@ async def join(transport: ApiTransport, config: ServeConfig, clock: Clock, rando
             look = await continuity.look()
             if look.lineage:
                 ca = None
-                if not config.ca_dir and config.mode == "standalone":  # istiod's key is its own (D34)
+                if not config.ca_dir and config.mode != "beside":  # istiod's key is its own (D34)
                     ca = await open_ca(
                         transport,
                         organization=config.cluster_id,

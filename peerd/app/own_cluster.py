@@ -31,7 +31,7 @@ def generates(config: ServeConfig) -> Generate:
     """What the settings say is written."""
     if not config.source.startswith("kube"):
         return Generate.NOTHING
-    return Generate.BESIDE if config.mode == "beside" else Generate.STANDALONE
+    return Generate(config.mode)
 
 
 class OwnCluster:
@@ -41,7 +41,7 @@ class OwnCluster:
         self._config = config
         self._parts = parts
         self._emit = emit
-        self._flags_known = generates(config) is not Generate.BESIDE
+        self._flags_known = not generates(config).for_istiod
         self.generation: Generation | None = None
         self.publishing: Publishing | None = None
         if parts.kube is not None:

@@ -48,9 +48,10 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "mode",
-        "standalone|beside",
-        "standalone: serve ztunnels. beside: an istiod does, fed by what peerd writes into the cluster.",
-        choices=("standalone", "beside"),
+        "standalone|beside|both",
+        "standalone: serve ztunnels. beside: an istiod does, fed by what peerd writes into the cluster. both:"
+        " while ztunnels move from one to the other.",
+        choices=("standalone", "beside", "both"),
     ),
     Option(
         "istiod-flags",
@@ -262,7 +263,7 @@ def _check_source(config: ServeConfig) -> None:
 
 
 def _check_mode(config: ServeConfig) -> None:
-    if config.mode == "beside" and not config.source.startswith("kube"):
+    if config.mode != "standalone" and not config.source.startswith("kube"):
         raise ConfigError(
             "--mode",
             config.mode,

@@ -12,7 +12,7 @@ from peerd.derive.hostnames import Hostnames
 from peerd.derive.mesh import ONLY, Mesh
 from peerd.derive.namespaces import NamespaceFacts
 from peerd.derive.services import SERVICE, SERVICE_ENTRY
-from peerd.model.generated import Generate, IstiodFlags
+from peerd.model.generated import IstiodFlags
 from peerd.model.mesh import Settings
 from peerd.model.record import Record
 
@@ -79,7 +79,7 @@ class Places:
 
     def flags(self, ctx: Context) -> IstiodFlags:
         """What is known of istiod, as a dependency; nothing matters where none is beside us."""
-        if self._settings.generate is not Generate.BESIDE:
+        if not self._settings.generate.for_istiod:
             return IstiodFlags(True)
         return ctx.get(self._flags, ONLY) or UNREAD
 

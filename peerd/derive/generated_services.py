@@ -27,7 +27,7 @@ from peerd.derive.services import ServiceInfo, hostname
 from peerd.model.address import AppProtocol
 from peerd.model.diagnostic import Diagnostic
 from peerd.model.federation import FederatedPort
-from peerd.model.generated import Generate, GeneratedPort, GeneratedServiceEntry
+from peerd.model.generated import GeneratedPort, GeneratedServiceEntry
 from peerd.model.kube.core import Service
 from peerd.model.mesh import Settings
 from peerd.model.record import Record
@@ -200,7 +200,7 @@ class GeneratedServices:
 
     def _diagnostics(self, ctx: Context, service: str, group: _Group) -> dict[str, Diagnostic]:
         """What is not as standalone peerd would serve it; told on our own Service."""
-        if not group.own or self._settings.generate is not Generate.BESIDE:
+        if not group.own or not self._settings.generate.for_istiod:
             return {}
         where = f"Service/{service}"
         told: list[Diagnostic] = []

@@ -61,14 +61,17 @@ class Generation:
         )
         self.tables: list[Collection[str, Any]] = [services.table]
         self.diagnostics: list[Collection[str, Diagnostic]] = []
-        if settings.generate is Generate.BESIDE:
+        if settings.generate.for_istiod:
             workloads = GeneratedWorkloads(engine, services=services, imports=names.imports, workloads=remote)
             self.tables.append(workloads.table)
             self.diagnostics += [
                 services.diagnostics,
-                engine.derive_many("takeovers that istiod cannot serve", names.scoped, _takeover),
                 engine.derive_many("istiod's flags", flags, _flags),
             ]
+        if settings.generate is Generate.BESIDE:
+            self.diagnostics.append(
+                engine.derive_many("takeovers that istiod cannot serve", names.scoped, _takeover)
+            )
 
 
 def _takeover(_ctx: Context, key: str, found: Scoped) -> dict[str, Diagnostic]:

@@ -24,11 +24,10 @@ class ServeConfig(Record, frozen=True):
     `jwks_file` verifies tokens of ztunnels (empty: in Kubernetes the API server does), issued by
     `token_issuer` (empty: any) for one of `token_audiences`; `trusted_ztunnel_accounts` are
     `namespace/account`. `peer_trust_domains` are accepted from peers that dial beside our own and those of
-    our istio-remote Gateways (D14). `mode` is `standalone`, or `beside` an istiod, whose flags are read from
-    its Deployment unless `istiod_flags` says `right` or `wrong` (D41), and which certifies us: at
-    `istiod_addr` (empty: its Service), for the token and under the roots of two files (D34). `peering`
-    False: Gateways are derived and nobody is dialled.
-    `drain_seconds` bounds what SIGTERM waits for.
+    our istio-remote Gateways (D14). `mode` is `standalone`, `beside` an istiod, or `both`; istiod's flags are
+    read from its Deployment unless `istiod_flags` says `right` or `wrong` (D41). Beside it istiod certifies
+    us: at `istiod_addr` (empty: its Service), for the token and under the roots of two files (D34). `peering`
+    False: Gateways are derived and nobody is dialled. `drain_seconds` bounds what SIGTERM waits for.
     """
 
     source: str

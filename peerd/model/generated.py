@@ -23,12 +23,19 @@ class Generate(StrEnum):
     """What is written into the own cluster.
 
     Nothing, where there is nowhere to write it; a record of each global name, where peerd serves ztunnels
-    itself; or everything that an istiod needs to serve them (`--mode=beside`).
+    itself; everything that an istiod needs to serve them (`--mode=beside`); or, while one takes over from the
+    other, both (`--mode=both`).
     """
 
     NOTHING = "nothing"
     STANDALONE = "standalone"
     BESIDE = "beside"
+    BOTH = "both"
+
+    @property
+    def for_istiod(self) -> bool:
+        """Whether an istiod reads what is written."""
+        return self in {Generate.BESIDE, Generate.BOTH}
 
 
 class IstiodFlags(Record, frozen=True):

@@ -10,7 +10,7 @@ class Settings(Record, frozen=True):
     `network` is used only where the system namespace has no label `topology.istio.io/network`.
     `trust_domain` empty means: as the mesh configuration says, else `cluster.local`.
     `peer_service_account` is that of peers' control planes whose Gateway names none (decision D14).
-    `generate` says what is written into our own cluster; BESIDE also means that an istiod serves it.
+    `generate` says what is written into our own cluster; BESIDE also means that an istiod serves it alone.
     """
 
     cluster_id: str = "Kubernetes"

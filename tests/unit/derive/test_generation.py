@@ -269,6 +269,20 @@ def test_standalone_generates_the_same_entries_without_endpoints():
     assert len(endpoints(other)) == 1
 
 
+def test_both_writes_for_istiod_and_serves_as_standalone():
+    """While ztunnels move: the objects of one mode, the names and addresses of the other."""
+    objects = [system("east"), namespace("shop"), remote_gateway("west", "west", "198.51.100.1"),
+               IstiodChange(IstiodFlags(True)),
+               service("reviews", {**GLOBAL, "solo.io/service-takeover": "true"})]  # fmt: skip
+    both = Cluster("east", objects, generate=Generate.BOTH)
+    both.pull("west", exporting())
+    other = beside(*objects)
+    other.pull("west", exporting())
+    assert both.generated == other.generated
+    assert both.service("shop/reviews.shop.mesh.internal").addresses
+    assert len(both.workloads_of("shop/reviews.shop.svc.cluster.local")) == 1, "taken over, as standalone"
+
+
 def test_directory_generates_nothing():
     """There is nowhere to write it."""
     east = Cluster("east", [system("east"), service("reviews", GLOBAL)])
