@@ -30,7 +30,7 @@ from peerd.publish.gateway_status import Path, PathFacts, PeerFacts
 from peerd.publish.lease import Lease
 from peerd.publish.leftovers import Leftovers
 from peerd.publish.probe import GatewayProbes, tls_probe
-from peerd.publish.statuses import STATUS_KINDS, Statuses, resource
+from peerd.publish.statuses import OWNED, STATUS_KINDS, Statuses, resource
 from peerd.publish.writer import Notice, Ref, Transition, Writer
 from peerd.transport.tls import TlsSource
 
@@ -82,6 +82,7 @@ class Publishing:
             permit=self.lease,
             tell=self._notice,
             changed=self._transition,
+            owned=OWNED.__contains__,
         )
         self._statuses = Statuses(
             self.writer,

@@ -5,21 +5,32 @@ A *wanted* tree names the fields we own. `metadata` is shared with others (their
 added there is drift too.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 _SHARED = frozenset({"apiVersion", "kind", "metadata", "status"})
 
 
-def drift(live: Mapping[str, Any], wanted: Mapping[str, Any], *, exact: bool) -> tuple[str, ...]:
+def drift(
+    live: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    *,
+    exact: bool,
+    owned: Callable[[str], bool] = lambda _type: False,
+) -> tuple[str, ...]:
     """The fields in which *live* is not as *wanted*, as paths; none means that nothing need be written.
 
-    With *exact*, fields that only *live* has count, outside of what is shared with others.
+    With *exact*, fields that only *live* has count, outside of what is shared with others. So do conditions
+    that only *live* has where their type is *owned*.
     """
     fields = {key: value for key, value in wanted.items() if key not in {"apiVersion", "kind"}}
     found = list(_lacking(live, fields, "", exact=exact))
     if exact:
         found += _paths(foreign(live, wanted), "")
+    if "status" in wanted:
+        kept = {each["type"] for each in (wanted["status"] or {}).get("conditions") or ()}
+        types = [str(each.get("type")) for each in _conditions(live)]
+        found += [f"status.conditions[{each}]" for each in types if each not in kept and owned(each)]
     return tuple(found)
 
 

@@ -24,7 +24,7 @@ from peerd.publish.writer import Observed, Ref, Writer
 STATUS_KINDS = ("Gateway", "GatewayClass", "Service")
 _MESSAGE_SECONDS = 60.0  # a message that changes alone, with every failed dial, is written no more often
 _GRACE = 15.0  # for so long after the start a first dial without an outcome is no news
-_OURS = frozenset(
+OWNED = frozenset(
     {gateway_status.CONNECTED, gateway_status.SUCCEEDED, gateway_status.DATA_PLANE, PROBLEM}
     | {each for each in service_status.SERVICE_TYPES if "/" in each}
 )
@@ -252,14 +252,15 @@ def _conditions(found: KubeObject) -> tuple[StatusCondition, ...]:
 
 def _is_marked(found: KubeObject | None) -> bool:
     """Whether it carries a condition of ours."""
-    return found is not None and any(each.type in _OURS for each in _conditions(found))
+    return found is not None and any(each.type in OWNED for each in _conditions(found))
 
 
 def _observed(found: KubeObject) -> Observed:
     status: dict[str, Any] = {"conditions": observed_tree(_conditions(found))}
     if isinstance(found, Gateway):
         status["addresses"] = [{"type": each.type, "value": each.value} for each in found.status.addresses]
-    return Observed(found.metadata.uid, "", {"status": status})
+    meta = {"name": found.metadata.name, "namespace": found.metadata.namespace}
+    return Observed(found.metadata.uid, "", {"metadata": meta, "status": status})
 
 
 def _ref(kind: str, key: ObjectKey) -> Ref:

@@ -156,6 +156,7 @@ class Writer:
         permit: says for how long writes are allowed; call `wake` when that begins.
         tell: takes notices, at most one per change.
         changed: takes transitions of conditions, once they are written.
+        owned: whether only we write conditions of a type; such a one that is not wanted is taken away.
         manager: the field manager's name.
     """
 
@@ -168,6 +169,7 @@ class Writer:
         permit: Permit | None = None,
         tell: Callable[[Notice], None] = lambda _notice: None,
         changed: Callable[[Transition], None] = lambda _transition: None,
+        owned: Callable[[str], bool] = lambda _type: False,
         manager: str = FIELD_MANAGER,
     ) -> None:
         self._objects = objects
@@ -176,6 +178,7 @@ class Writer:
         self._permit = permit or Always()
         self._tell = tell
         self._changed = changed
+        self._owned = owned
         self._manager = manager
         self._entries: dict[Ref, _Entry] = {}
         self._ready: list[tuple[int, int, _SortKey, int, Ref]] = []
@@ -373,7 +376,7 @@ class Writer:
         ))  # fmt: skip
         reverts, entry.reverts = entry.reverts, ()
         self._wrote(entry, answer)
-        if drift(answer, wanted, exact=entry.exact):
+        if drift(answer, wanted, exact=entry.exact, owned=self._owned):
             entry.lenient = manifest, _encode(_projected(answer, msgspec.json.decode(manifest)))
         self._settle(ref, entry, manifest)
         for before, after in transitions(wanted, tree) if ref.subresource else ():
@@ -499,7 +502,7 @@ class Writer:
 
     def _drift(self, entry: _Entry, tree: Mapping[str, Any], manifest: bytes) -> tuple[str, ...]:
         wanted = msgspec.json.decode(manifest)
-        fields = drift(tree, wanted, exact=entry.exact)
+        fields = drift(tree, wanted, exact=entry.exact, owned=self._owned)
         if fields and entry.lenient == (manifest, _encode(_projected(tree, wanted))):
             return ()
         return fields

@@ -67,7 +67,7 @@ class FakeObjects:
             if failure is not None:
                 return failure
         if method == "GET" and not key[2]:
-            return self._list(key[0], key[1], (query or {}).get("labelSelector", ""))
+            return self._list(key[0], key[1], query or {})
         if method == "GET":
             return self._answer(self.objects.get(key))
         if method == "POST":
@@ -147,12 +147,14 @@ class FakeObjects:
         self._store(key, None)
         return self._answer(held)
 
-    def _list(self, plural, namespace, selector):
-        wanted = dict(each.split("=") for each in selector.split(",") if each)
+    def _list(self, plural, namespace, query):
+        wanted = dict(each.split("=") for each in query.get("labelSelector", "").split(",") if each)
+        name = query.get("fieldSelector", "").removeprefix("metadata.name=")
         items = [
             tree
             for key, tree in sorted(self.objects.items())
             if key[0] == plural
+            and name in {"", key[2]}
             and (not namespace or key[1] == namespace)
             and wanted.items() <= tree["metadata"].get("labels", {}).items()
         ]

@@ -342,6 +342,24 @@ async def test_an_edit_of_a_status_whose_version_is_not_kept_is_undone():
     assert len(rig.api.writes) == 2
 
 
+async def test_a_condition_of_ours_that_is_not_wanted_goes():
+    """Also one that a former process left; those of others are not counted."""
+    rig = Rig()
+    rig.writer._owned = "C".__eq__
+    rig.api.put("gateways", {"metadata": {"namespace": "istio-eastwest", "name": "west"}, "spec": {}})
+    rig.writer.want(STATUS, conditions(condition("True"), condition("True", "C")))
+    await rig.work()
+    again = Rig(rig.api)
+    again.writer._owned = "C".__eq__
+    again._watch("gateways", "istio-eastwest", "west", rig.api.get("gateways", "istio-eastwest", "west"))
+    again.writer.want(STATUS, conditions(condition("True")))
+    await again.work()
+    held = rig.api.get("gateways", "istio-eastwest", "west")["status"]["conditions"]
+    assert [each["type"] for each in held] == ["Accepted"]
+    await again.work(60)
+    assert len(rig.api.writes) == 2
+
+
 async def test_a_status_wanted_no_more_takes_back_only_ours(rig):
     """As an uninstall does."""
     other = {**condition("True", "Other"), "lastTransitionTime": "2020-01-01T00:00:00Z"}
