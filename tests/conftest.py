@@ -55,6 +55,14 @@ def two_api_servers(_first: ApiServer, _second: ApiServer) -> Iterator[tuple[Api
     _second.reset()
 
 
+@pytest.fixture(scope="module")
+def module_api_servers(_first: ApiServer, _second: ApiServer) -> Iterator[tuple[ApiServer, ApiServer]]:
+    """Two clusters for all tests of a module together."""
+    yield _first, _second
+    _first.reset()
+    _second.reset()
+
+
 @pytest.fixture
 def new_api_server(api_binaries: Binaries) -> Iterator[Callable[..., ApiServer]]:
     """Starts API servers of the test's own; takes `flags` and `with_crds` of ApiServer."""

@@ -4,15 +4,20 @@ Only `*.svc.cluster.local` is compared: the names of `mesh.internal` are ours. E
 DIFFERENCES or one line of `as_istiod_has_it`, with its reason; anything else must be equal.
 """
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from peerd.model.changes import ObjectChange
 from peerd.model.workload import Workload
+from tests.support import golden_cluster
+from tests.support.apiserver import ApiServer
 from tests.support.clusters import Cluster, remote_gateway
 from tests.support.golden import address_json, changes
+from tests.support.kube_read import read
 
 GOLDEN = Path(__file__).with_name("golden_multi")
 EXPECTED: dict[str, Any] = json.loads((GOLDEN / "expected-east.json").read_bytes())["addresses"]
@@ -24,15 +29,28 @@ CAPACITY = {"reviews": 2, "headless": 2}
 ONLY_WEST = "only-west/ratings.only-west.svc.cluster.local"
 
 
-@pytest.fixture(scope="module")
-def east() -> Cluster:
-    """East, linked to west; the Gateway's annotation allows takeover where east has no Service."""
-    west = Cluster("west", changes((GOLDEN / "west.yaml").read_bytes()))
+@pytest.fixture(scope="module", params=["directory", "kubernetes"])
+def east(request: pytest.FixtureRequest) -> Cluster:
+    """East, linked to west; the Gateway's annotation allows takeover where east has no Service.
+
+    The objects come from the files, or were made in two real API servers and read by the Kubernetes source.
+    """
+    if request.param == "directory":
+        found = {name: changes((GOLDEN / f"{name}.yaml").read_bytes()) for name in ("east", "west")}
+    else:
+        servers = request.getfixturevalue("module_api_servers")
+        found = {name: through(api, name) for name, api in zip(("east", "west"), servers, strict=True)}
+    west = Cluster("west", found["west"])
     allowed = {"peering.peerd.io/allow-takeover": "true"}
     gateway = remote_gateway("west", "west", "198.51.100.20", annotations=allowed)
-    found = Cluster("east", [*changes((GOLDEN / "east.yaml").read_bytes()), gateway])
-    found.pull("west", west)
-    return found
+    east = Cluster("east", [*found["east"], gateway])
+    east.pull("west", west)
+    return east
+
+
+def through(api: ApiServer, name: str) -> list[ObjectChange]:
+    golden_cluster.load(api, GOLDEN / f"{name}.yaml")
+    return asyncio.run(read(api))
 
 
 def local_names(services: dict[str, Any]) -> dict[str, Any]:

@@ -8,12 +8,12 @@ recorded objects that others refer to are rewritten to the new ones; status goes
 import itertools
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tests.support.apiserver import ApiServer
-from tests.support.golden import DERIVE
 
 _ATTEMPTS = 5
 _GRACE = 3600  # seconds that a Pod which is being deleted stays
@@ -21,13 +21,9 @@ _SYSTEM = "istio-system"  # without it, nothing that the API server says is beli
 Tree = dict[str, Any]
 
 
-def load(server: ApiServer, case: str) -> None:
-    """Make all objects of *case*; what exists already (namespace `default`) gets its labels."""
-    trees = [
-        tree
-        for tree in yaml.load_all((DERIVE / case / "input.yaml").read_bytes(), Loader=yaml.CSafeLoader)
-        if tree
-    ]
+def load(server: ApiServer, file: Path) -> None:
+    """Make all objects of *file*; what exists already (namespace `default`) gets its labels."""
+    trees = [tree for tree in yaml.load_all(file.read_bytes(), Loader=yaml.CSafeLoader) if tree]
     _make_missing_namespaces(server, trees)
     uids = dict.fromkeys((tree["metadata"]["uid"] for tree in trees), "")
     for _, rank in itertools.groupby(sorted(trees, key=_age), key=_age):
