@@ -16,12 +16,13 @@ from peerd.model.config import ServeConfig
 from peerd.model.federation import FederatedService, PeerInfo, RemotePeer
 from peerd.model.identity import SpiffeId
 from peerd.model.kube.meta import ObjectKey
+from peerd.model.workload import Workload
 from peerd.peering.importer import Importer
 from peerd.peering.peers import PeerTable
 from peerd.peering.persistence import ImportJournal
 from peerd.peering.validation import LocalCluster
 from peerd.serve.connections import ConnectionRegistry
-from peerd.serve.peer_segments import PeerSegments
+from peerd.serve.peer_places import PeerPlaces
 from peerd.transport.base import Handler
 from peerd.transport.tls import TlsSource
 
@@ -70,7 +71,7 @@ class Federation:
         self._epoch = epoch
         self._registry = registry
         self._emit = emit
-        self._segments = PeerSegments()
+        self._places = PeerPlaces()
         local = LocalCluster(config.cluster_id, config.system_namespace, lineage)
         self._journal = ImportJournal(Path(config.state_dir) / "imports")
         self._importer = Importer(local, self._imported, self._journal)
@@ -79,6 +80,8 @@ class Federation:
         self.info: PeerInfo | None = None
         self._remotes: dict[str, RemotePeer] = {}
         self._exported: dict[str, FederatedService | None] = {}
+        self._flat: dict[str, Workload | None] = {}
+        self._segment_flat: dict[str, Workload | None] = {}
         self._matched = False
         self._awaited: frozenset[ObjectKey] = frozenset()
         self._speaking: _Speaking | None = None
@@ -92,7 +95,7 @@ class Federation:
         self._restored = frozenset(each.peer for each in stored if each.resources)
         self._importer.restore(stored)
         changes = self._importer.restored_changes(self._parts.clock.time())
-        self._note_segments(changes)
+        self._note_places(changes)
         return changes
 
     def committed(self, commit: Commit) -> None:
@@ -105,15 +108,20 @@ class Federation:
                 self._remotes.pop(name, None)
             else:
                 self._remotes[name] = remote
+        self._importer.join(commit.network)
         if self._speaking is None:
             self._exported.update(commit.exports)
+            self._flat.update(commit.flat_exports)
+            self._segment_flat.update(commit.segment_flat_exports)
             if self._matched:
                 self._match(commit.peers)
             return
         if info is not None and self.info is not None:
             self._speaking.service.commit_info(self.info)
-            self._speaking.dialer.join(self.info.segment)
+            self._speaking.dialer.join(self.info.segment, self.info.network)
         self._speaking.exports.put(commit.exports)
+        self._speaking.service.commit_workloads(commit.flat_exports, same_segment=False)
+        self._speaking.service.commit_workloads(commit.segment_flat_exports, same_segment=True)
         self._follow(commit.peers)
 
     def follow_gateways(self) -> None:
@@ -135,7 +143,13 @@ class Federation:
 
         config, parts = self._config, self._parts
         dialer = Dialer(
-            hello=Hello(config.cluster_id, self._replica, info.segment, __version__),
+            hello=Hello(
+                config.cluster_id,
+                self._replica,
+                segment=info.segment,
+                network=info.network,
+                software=__version__,
+            ),
             namespace=config.system_namespace,
             connect=lambda host, port: parts.network.connect(host, port, tls),
             importer=self._importer,
@@ -151,14 +165,17 @@ class Federation:
             epoch=self._epoch,
             lineage=self._lineage,
             registry=self._registry,
-            segments=self._segments,
+            places=self._places,
         )
         self._speaking = speaking = _Speaking(
             dialer, acceptance, service, Exports(service.commit, parts.clock)
         )
         service.commit_info(info)
         speaking.exports.put(self._exported.items())
-        self._exported.clear()
+        service.commit_workloads(self._flat.items(), same_segment=False)
+        service.commit_workloads(self._segment_flat.items(), same_segment=True)
+        for waiting in (self._exported, self._flat, self._segment_flat):
+            waiting.clear()
         service.sources_synced()
         dialer.start()
         self._follow(self._remotes.items())
@@ -204,13 +221,13 @@ class Federation:
         self._journal.close()
 
     def _imported(self, changes: Sequence[Change]) -> None:
-        self._note_segments(changes)
+        self._note_places(changes)
         self._emit(changes)
 
-    def _note_segments(self, changes: Iterable[Change]) -> None:
+    def _note_places(self, changes: Iterable[Change]) -> None:
         for change in changes:
             if isinstance(change, PeerChange):
-                self._segments.put(change.peer, change.view.info if change.view is not None else None)
+                self._places.put(change.peer, change.view.info if change.view is not None else None)
 
     def _match(self, changes: Iterable[tuple[str, RemotePeer | None]]) -> None:
         now = self._parts.clock.time()

@@ -84,11 +84,11 @@ class Dialer:
             else:
                 self._dial(remote)
 
-    def join(self, segment: str) -> None:
-        """This cluster is in *segment* now: streams that said otherwise are made anew."""
-        if segment == self._hello.segment:
+    def join(self, segment: str, network: str) -> None:
+        """This cluster is in *segment* and on *network* now: streams that said otherwise are made anew."""
+        if (segment, network) == (self._hello.segment, self._hello.network):
             return
-        self._hello = msgspec.structs.replace(self._hello, segment=segment)
+        self._hello = msgspec.structs.replace(self._hello, segment=segment, network=network)
         for key in list(self._links):
             if self._table.state(key) is not PeerState.SELF:
                 self._stop(key)

@@ -77,7 +77,8 @@ class Importer:
 
     def join(self, network: str) -> None:
         """The network that this cluster is on now: workloads are taken only of peers on it (decision D31)."""
-        self._local = msgspec.structs.replace(self._local, network=network)
+        if network != self._local.network:
+            self._local = msgspec.structs.replace(self._local, network=network)
 
     def restore(self, stored: Iterable[StoredPeer]) -> None:
         """Before anything else: what the last process kept. It enters when its Gateway is configured."""

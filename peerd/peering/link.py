@@ -83,6 +83,8 @@ class PeerLink:
         self._address = ""
         self._attempts = 0
         self._first_answer = 0.0
+        self._alive = 0.0  # wall clock of the last sign of life on the present connection
+        self._recognised = False  # whether its PeerInfo was accepted
         self._tasks: list[asyncio.Task[None]] = []
 
     def stop(self) -> None:
@@ -179,7 +181,8 @@ class PeerLink:
         beats = await channel.open(HEARTBEAT_METHOD, self._hello.metadata())
         session = PeerSession(self._hello, self._namespace, self._importer.held(self._key))
         heartbeats = HeartbeatClient(self._clock.monotonic(), self._rules)
-        self._first_answer = 0.0
+        self._first_answer = self._alive = 0.0
+        self._recognised = False
         closed = self._importer.opened(self._key)
         self._entry.fire(PeerEvent.OPENED)
         self._log.info("peer_connected", target=self._address)
@@ -217,6 +220,9 @@ class PeerLink:
                 )
             if settled.synced and delivery.type_url == PEER_INFO:
                 self._importer.check_standing(self._key)
+                self._recognised = True
+                if self._alive:
+                    self._importer.heartbeat(self._key, self._alive)
             if settled.synced and session.in_sync:
                 self._importer.synced(self._key)
                 self._entry.fire(PeerEvent.SYNCED)
@@ -262,7 +268,10 @@ class PeerLink:
             now = self._clock.monotonic()
             # Alive when it was asked: the answer may have waited here while this process was paused.
             round_trip = heartbeats.heard(message, now)
-            self._importer.heartbeat(self._key, self._clock.time() - round_trip)
+            # But whoever answers at the peer's address may be another cluster, until it has said who it is.
+            self._alive = self._clock.time() - round_trip
+            if self._recognised:
+                self._importer.heartbeat(self._key, self._alive)
             # A stream is healthy once it has outlived a heartbeat interval; before that it may be a flap.
             if not self._first_answer:
                 self._first_answer = now

@@ -23,6 +23,7 @@ _VERSIONS_KEY = "peering-versions"
 _CLUSTER_KEY = "peering-cluster"
 _INSTANCE_KEY = "peering-instance"
 _SEGMENT_KEY = "peering-segment"
+_NETWORK_KEY = "peering-network"
 _SOFTWARE_KEY = "peering-software"
 
 
@@ -34,12 +35,14 @@ class Hello(Record, frozen=True):
     """Who opens a stream: its request metadata.
 
     `instance` is one replica, the same over its restarts if it can be (a Pod's name), so that its newest
-    stream displaces what it left behind. `segment` empty is the default segment.
+    stream displaces what it left behind. `segment` empty is the default segment. Who names a
+    `network` is given the workloads of a cluster on the same one.
     """
 
     cluster: str
     instance: str
     segment: str = ""
+    network: str = ""
     software: str = ""
     versions: tuple[str, ...] = VERSIONS
 
@@ -50,6 +53,7 @@ class Hello(Record, frozen=True):
             _CLUSTER_KEY: self.cluster,
             _INSTANCE_KEY: self.instance,
             _SEGMENT_KEY: self.segment,
+            _NETWORK_KEY: self.network,
             _SOFTWARE_KEY: self.software,
         }
         return {key: value for key, value in pairs.items() if value}
@@ -78,7 +82,7 @@ def parse_hello(metadata: Mapping[str, str]) -> Hello:
     for key in (_VERSIONS_KEY, _CLUSTER_KEY, _INSTANCE_KEY):
         if not metadata.get(key):
             raise PeerProtocolError(f"request metadata {key} is missing")
-    for key in (_CLUSTER_KEY, _INSTANCE_KEY, _SEGMENT_KEY, _SOFTWARE_KEY, _VERSIONS_KEY):
+    for key in (_CLUSTER_KEY, _INSTANCE_KEY, _SEGMENT_KEY, _NETWORK_KEY, _SOFTWARE_KEY, _VERSIONS_KEY):
         if len(metadata.get(key, "")) > PEER_METADATA_CHARACTERS.value:
             hit(PEER_METADATA_CHARACTERS)
             raise PeerProtocolError(
@@ -88,6 +92,7 @@ def parse_hello(metadata: Mapping[str, str]) -> Hello:
         cluster=metadata[_CLUSTER_KEY],
         instance=metadata[_INSTANCE_KEY],
         segment=metadata.get(_SEGMENT_KEY, ""),
+        network=metadata.get(_NETWORK_KEY, ""),
         software=metadata.get(_SOFTWARE_KEY, ""),
         versions=tuple(part.strip() for part in metadata[_VERSIONS_KEY].split(",")),
     )

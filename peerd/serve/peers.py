@@ -5,15 +5,14 @@ from collections.abc import Iterable, Mapping
 
 import structlog
 
-from peerd.encode.peering import PEER_INFO_NAME, encode_federated_service, encode_peer_info, encode_segment
-from peerd.limits import ACK_OVERDUE_S, PEER_FRAME_BYTES, PEERS_INBOUND, WRITE_DEADLINE_S, hit
+from peerd.limits import ACK_OVERDUE_S, PEERS_INBOUND, WRITE_DEADLINE_S, hit
 from peerd.model.caller import Caller, CallerKind
 from peerd.model.clock import Clock
-from peerd.model.federation import FederatedService, FederationScope, PeerInfo, Segment
+from peerd.model.federation import FederatedService, PeerInfo
 from peerd.model.identity import parse_spiffe_id
 from peerd.model.record import Record
-from peerd.model.resource import ResourceChange
-from peerd.model.types import ADDRESS, DELTA_METHOD, FEDERATED_SERVICE, PEER_INFO, SEGMENT
+from peerd.model.types import ADDRESS, DELTA_METHOD, FEDERATED_SERVICE, SEGMENT
+from peerd.model.workload import Workload
 from peerd.protocol.envelope import parse_delta_request
 from peerd.protocol.errors import ProtocolError
 from peerd.protocol.heartbeat import HeartbeatRules
@@ -25,20 +24,17 @@ from peerd.protocol.peer_wire import (
     decode_heartbeat,
     encode_heartbeat,
 )
-from peerd.protocol.rules import TypeRules
 from peerd.protocol.server import DeltaServer
 from peerd.protocol.subscription import TypeStatus
-from peerd.resources.store import ResourceStore
 from peerd.serve.connections import Connection, ConnectionRegistry, TypeView
 from peerd.serve.peer_acceptance import Acceptance
-from peerd.serve.peer_resume import PeerResume
-from peerd.serve.peer_segments import PeerSegments
+from peerd.serve.peer_exports import PeerExports, View
+from peerd.serve.peer_places import PeerPlaces
 from peerd.transport.base import Handler, PeerCertificate, StatusCode, Stream, StreamClosed
 from peerd.transport.tasks import first_of
 
 log = structlog.get_logger(__name__)
 
-_TYPES = (PEER_INFO, FEDERATED_SERVICE, SEGMENT, ADDRESS)
 _CHECK_EVERY = 5.0
 
 # What istioctl is shown (decision D19): PeerInfo is left out, unknown types are printed as they are.
@@ -61,19 +57,6 @@ class InboundPeer(Record, frozen=True):
     received_bytes: int
 
 
-class _Exports:
-    """One view of the exports, and the streams that see it."""
-
-    def __init__(self, epoch: str, lineage: str) -> None:
-        self.store = ResourceStore(_TYPES, epoch, response_bytes=PEER_FRAME_BYTES.value)
-        resume = PeerResume(self.store, lineage)
-        self.rules = {type_url: TypeRules(resume=resume) for type_url in _TYPES}
-
-    def commit(self, changes: Iterable[ResourceChange]) -> None:
-        self.store.commit(changes)
-        self.store.close_window()
-
-
 class _Session:
     """A data stream that is being served."""
 
@@ -83,14 +66,14 @@ class _Session:
         certificate: PeerCertificate,
         stream: Stream,
         *,
-        exports: _Exports,
+        view: View,
         server: DeltaServer,
         now: float,
     ) -> None:
         self.hello = hello
         self.certificate = certificate
         self.stream = stream
-        self.exports = exports
+        self.view = view
         self.server = server
         self.since = now
         self.last_heartbeat = 0.0
@@ -124,17 +107,16 @@ class PeerService:
         epoch: str,
         lineage: str,
         registry: ConnectionRegistry | None = None,
-        segments: PeerSegments | None = None,
+        places: PeerPlaces | None = None,
         rules: HeartbeatRules | None = None,
     ) -> None:
         self._rules = rules or HeartbeatRules()
         self._acceptance = acceptance
         self._clock = clock
         self._registry = registry or ConnectionRegistry()
-        self._segments = segments or PeerSegments()
-        self._segments.watch(self._segments_changed)
-        self._same_segment = _Exports(epoch, lineage)
-        self._other_segments = _Exports(epoch, lineage)
+        self._places = places or PeerPlaces()
+        self._places.watch(self._places_changed)
+        self._exports = PeerExports(epoch, lineage)
         self._info: PeerInfo | None = None
         self._synced = False
         self._draining = False
@@ -146,31 +128,28 @@ class PeerService:
 
     def commit(self, exports: Iterable[tuple[str, FederatedService | None]]) -> None:
         """Announce exports, or with None their end."""
-        everybody: list[ResourceChange] = []
-        others: list[ResourceChange] = []
-        for name, service in exports:
-            resource = encode_federated_service(service) if service is not None else None
-            everybody.append(ResourceChange(FEDERATED_SERVICE, name, resource))
-            visible = service is not None and service.scope is FederationScope.GLOBAL
-            others.append(ResourceChange(FEDERATED_SERVICE, name, resource if visible else None))
-        self._same_segment.commit(everybody)
-        self._other_segments.commit(others)
+        self._exports.commit(exports)
+        self._wake()
+
+    def commit_workloads(self, changes: Iterable[tuple[str, Workload | None]], *, same_segment: bool) -> None:
+        """Announce our endpoints, at once (decision D20), to peers on our own network.
+
+        Those of our segment are told others than those of other segments.
+        """
+        self._exports.commit_workloads(changes, same_segment=same_segment)
         self._wake()
 
     def commit_info(self, info: PeerInfo) -> None:
-        """What this cluster says of itself. A new segment ends all streams, for who may see what changed."""
+        """What this cluster says of itself. A new segment ends all streams, for who may see what changed.
+
+        So does a new network those that see something else with it.
+        """
         before, self._info = self._info, info
-        segment = Segment(info.segment or "default", info.segment_domain)
-        changes = [
-            ResourceChange(PEER_INFO, PEER_INFO_NAME, encode_peer_info(info)),
-            ResourceChange(SEGMENT, segment.name, encode_segment(segment)),
-        ]
+        self._exports.commit_info(before, info)
         if before is not None and before.segment != info.segment:
-            changes.append(ResourceChange(SEGMENT, before.segment or "default", None))
             for session in self._sessions.values():
                 session.close(StreamClosed(StatusCode.UNAVAILABLE, "this cluster's segment changed"))
-        for exports in (self._same_segment, self._other_segments):
-            exports.commit(changes)
+        self._places_changed()
         self._wake()
 
     def sources_synced(self) -> None:
@@ -181,6 +160,7 @@ class PeerService:
     def drain(self) -> None:
         """End every stream with status OK: the peers come back, to us or to another replica."""
         self._draining = True
+        self._exports.close()
         self._wake()
 
     def inbound(self) -> tuple[InboundPeer, ...]:
@@ -215,6 +195,8 @@ class PeerService:
         if len(self._sessions) >= PEERS_INBOUND.value:
             hit(PEERS_INBOUND)
             raise StreamClosed(StatusCode.RESOURCE_EXHAUSTED, f"{PEERS_INBOUND.value} peers are being served")
+        if self._on_our_network(hello):
+            await self._exports.encoded()
         session = self._session(hello, certificate, stream)
         log.info("peer_accepted", cluster=hello.cluster, instance=hello.instance, remote=stream.remote)
         try:
@@ -263,15 +245,15 @@ class PeerService:
         if before is not None:
             _check_issuer(before, certificate)
             before.close(StreamClosed(StatusCode.ABORTED, "displaced by a newer stream of this instance"))
-        exports = self._visible(hello)
+        view = self._visible(hello)
         server = DeltaServer(
-            exports.store,
-            exports.rules,
+            view.store,
+            view.rules,
             Interest(),
             ack_overdue=ACK_OVERDUE_S.value,
             write_deadline=WRITE_DEADLINE_S.value,
         )
-        session = _Session(hello, certificate, stream, exports=exports, server=server, now=self._clock.time())
+        session = _Session(hello, certificate, stream, view=view, server=server, now=self._clock.time())
         session.heard = self._clock.monotonic()
         self._sessions[session.key] = session
         identity = parse_spiffe_id(certificate.uris[0])
@@ -286,20 +268,24 @@ class PeerService:
         )
         return session
 
-    def _visible(self, hello: Hello) -> _Exports:
+    def _visible(self, hello: Hello) -> View:
         """What a cluster may see: services of scope `segment` only where nothing says it is elsewhere."""
         segment = self._info.segment if self._info is not None else ""
-        if hello.segment != segment:
-            return self._other_segments
-        if not self._segments.agree(hello.cluster, segment):
+        same_segment = hello.segment == segment
+        if same_segment and not self._places.in_segment(hello.cluster, segment):
             log.warning("peer_segment_contradicted", cluster=hello.cluster, instance=hello.instance)
-            return self._other_segments
-        return self._same_segment
+            same_segment = False
+        return self._exports.view(same_segment=same_segment, same_network=self._on_our_network(hello))
 
-    def _segments_changed(self) -> None:
+    def _on_our_network(self, hello: Hello) -> bool:
+        """Clusters without a network's name share none (decision D31)."""
+        network = self._info.network if self._info is not None else ""
+        return bool(network) and hello.network == network and self._places.on_network(hello.cluster, network)
+
+    def _places_changed(self) -> None:
         for session in self._sessions.values():
-            if session.exports is not self._visible(session.hello):
-                session.close(StreamClosed(StatusCode.UNAVAILABLE, "what is known of your segment changed"))
+            if session.view is not self._visible(session.hello):
+                session.close(StreamClosed(StatusCode.UNAVAILABLE, "what you may see of us changed"))
 
     def _views(self, session: _Session) -> tuple[TypeView, ...]:
         past = self._clock.time() - self._clock.monotonic()

@@ -201,13 +201,13 @@ async def test_a_change_of_our_own_segment_is_told_to_peers_by_new_streams(pair:
     secret = service("secret", scope=FederationScope.SEGMENT)
     west.service.commit([(secret.resource_name, secret)])
     await east.until(lambda: "shop/secret" in east.imports[key], "both are in the default segment")
-    east.dialer.join("")
+    east.dialer.join("", east.info.network)
     assert east.row(key).status.state is PeerState.LIVE, "nothing changed"
-    east.dialer.join("blue")
+    east.dialer.join("blue", east.info.network)
     await east.until(lambda: "shop/secret" not in east.imports[key], "the other segment's view")
     await east.until(lambda: east.row(key).status.state is PeerState.LIVE)
     assert "shop/reviews" in east.imports[key]
-    east.dialer.join("")
+    east.dialer.join("", east.info.network)
     await east.until(lambda: "shop/secret" in east.imports[key], "back again")
 
 
@@ -218,12 +218,12 @@ async def test_a_segment_that_a_peer_of_ours_is_known_not_to_be_in_is_not_shown_
     west.service.commit([(secret.resource_name, secret)])
     await east.until(lambda: "shop/secret" in east.imports[key], "nothing is known of east yet")
     gateway = ObjectKey("istio-system", "peer-east")
-    west.segments.put(gateway, renamed(east.info, segment="red"))
+    west.places.put(gateway, renamed(east.info, segment="red"))
     await east.until(lambda: "shop/secret" not in east.imports[key], "the running stream ended too")
-    west.segments.put(ObjectKey("istio-system", "peer-north"), renamed(east.info, cluster="north"))
+    west.places.put(ObjectKey("istio-system", "peer-north"), renamed(east.info, cluster="north"))
     await east.until(lambda: east.row(key).status.state is PeerState.LIVE)
     assert "shop/secret" not in east.imports[key]
-    west.segments.put(gateway, None)
+    west.places.put(gateway, None)
     await east.until(lambda: "shop/secret" in east.imports[key], "what was known is known no more")
 
 

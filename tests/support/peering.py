@@ -8,20 +8,22 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from peerd.model.address import Locality
-from peerd.model.changes import Change, ImportChange, PeerChange
+from peerd.model.address import Locality, Port
+from peerd.model.changes import Change, ImportChange, ImportedWorkloadChange, PeerChange
 from peerd.model.clock import Clock
 from peerd.model.federation import Capacity, FederatedPort, FederatedService, PeerInfo, RemotePeer
 from peerd.model.identity import parse_spiffe_id
 from peerd.model.kube.meta import ObjectKey
+from peerd.model.workload import ServicePorts, TunnelProtocol, Workload
 from peerd.peering.dialer import Dialer
-from peerd.peering.importer import Importer, Keeper
+from peerd.peering.importer import Importer
+from peerd.peering.keeper import Keeper
 from peerd.peering.peers import PeerSnapshot, PeerTable
 from peerd.peering.validation import LocalCluster
 from peerd.protocol.heartbeat import HeartbeatRules
 from peerd.protocol.peer_wire import Hello
 from peerd.serve.peer_acceptance import Acceptance
-from peerd.serve.peer_segments import PeerSegments
+from peerd.serve.peer_places import PeerPlaces
 from peerd.serve.peers import PeerService
 from peerd.transport.base import Channel
 from peerd.transport.http2 import Http2Channel, Http2Server, split_address
@@ -68,6 +70,28 @@ def service(
     return msgspec.structs.replace(made, **fields)  # type: ignore[arg-type]
 
 
+def workload(
+    cluster: str, number: int, *services: str, network: str = "", namespace: str = "shop", **fields: object
+) -> Workload:
+    """A Pod of *cluster* as derivation exports it; *services* default to `reviews`."""
+    name = f"pod-{number}"
+    made = Workload(
+        uid=f"{cluster}//Pod/{namespace}/{name}",
+        name=name,
+        namespace=namespace,
+        addresses=(bytes([10, 1, number >> 8, number & 255]),),
+        network=network or f"{cluster}-net",
+        tunnel_protocol=TunnelProtocol.HBONE,
+        service_account="reviews",
+        cluster_id=cluster,
+        services=tuple(
+            ServicePorts(f"{namespace}/{each}.{namespace}.mesh.internal", (Port(80, 8080),))
+            for each in services or ("reviews",)
+        ),
+    )
+    return msgspec.structs.replace(made, **fields)  # type: ignore[arg-type]
+
+
 class PeeringCluster:
     """One cluster. `imports` and `views` are what derivation would hold."""
 
@@ -89,6 +113,7 @@ class PeeringCluster:
         self.lineage = lineage or str(uuid.uuid5(uuid.NAMESPACE_DNS, name))
         self.tls = TestTls(authority.leaf())
         self.imports: dict[ObjectKey, dict[str, FederatedService]] = {}
+        self.workloads: dict[ObjectKey, dict[str, Workload]] = {}
         self.views: dict[ObjectKey, object] = {}
         self.changes: list[Change] = []
         self.moved = asyncio.Event()
@@ -98,13 +123,13 @@ class PeeringCluster:
         self.table = PeerTable(self.importer, self.clock, lambda _key: self.moved.set())
         self.acceptance = Acceptance(parse_spiffe_id(PEERD), name)
         self.epoch = f"{name}{random.randrange(10**6)}"
-        self.segments = PeerSegments()
+        self.places = PeerPlaces()
         self.service = PeerService(
             acceptance=self.acceptance,
             clock=self.clock,
             epoch=self.epoch,
             lineage=self.lineage,
-            segments=self.segments,
+            places=self.places,
             rules=rules,
         )
         self.dialer = Dialer(
@@ -123,9 +148,16 @@ class PeeringCluster:
     def connect(self, host: str, port: int) -> Channel:
         return Http2Channel(host, port, tls=self.tls, connect_timeout=2.0)
 
+    def export(self, *changes: tuple[str, Workload | None]) -> None:
+        """Announce endpoints to peers of our network, whatever their segment."""
+        for same_segment in (False, True):
+            self.service.commit_workloads(changes, same_segment=same_segment)
+
     async def start(self, *services: FederatedService, synced: bool = True) -> None:
         self.service.commit([(s.resource_name, s) for s in services])
         self.service.commit_info(self.info)
+        self.importer.join(self.info.network)
+        self.dialer.join("", self.info.network)
         if synced:
             self.service.sources_synced()
         await self.listen()
@@ -195,6 +227,10 @@ class PeeringCluster:
                     self.imports.get(peer, {}).pop(name, None)
                 case ImportChange(peer, name, imported):
                     self.imports.setdefault(peer, {})[name] = imported
+                case ImportedWorkloadChange(peer, uid, None):
+                    self.workloads.get(peer, {}).pop(uid, None)
+                case ImportedWorkloadChange(peer, uid, found):
+                    self.workloads.setdefault(peer, {})[uid] = found
                 case PeerChange(peer, view):
                     self.views[peer] = view
         self.moved.set()

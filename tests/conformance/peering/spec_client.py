@@ -281,12 +281,13 @@ class Holding:
 class SpecClient:
     """An importer by the document: §2 to §5."""
 
-    def __init__(self, cluster: str, instance: str, segment: str = "") -> None:
+    def __init__(self, cluster: str, instance: str, segment: str = "", network: str = "") -> None:
         self.metadata = {
             "peering-versions": "1",
             "peering-cluster": cluster,
             "peering-instance": instance,
             **({"peering-segment": segment} if segment else {}),
+            **({"peering-network": network} if network else {}),
         }
         self.node = text(1, f"peerd~0.0.0.0~{instance}.istio-system~{cluster}") + text(2, cluster)
         self.held = {type_url: Holding() for type_url in ALL_TYPES}

@@ -13,7 +13,7 @@ import pytest
 from peerd.model.federation import FederationScope
 from tests.conformance.peering import spec_client as spec
 from tests.support.mesh_certs import Authority
-from tests.support.peering import PeeringCluster, renamed, service
+from tests.support.peering import PeeringCluster, renamed, service, workload
 
 
 @pytest.fixture
@@ -214,6 +214,32 @@ async def test_services_of_a_segment_are_for_that_segment(root: Authority, dial:
         assert set(client.held[spec.SERVICES].versions) == expected
         assert set(client.held[spec.SEGMENTS].versions) == {"blue"}
     await west.stop()
+
+
+async def test_workloads_are_for_a_dialler_on_the_same_network(west: PeeringCluster, dial: Dial) -> None:
+    """Others, and those that name none, get none; a changed Pod is one resource, a resume moves nothing."""
+    one, two = workload("west", 1), workload("west", 2)
+    west.export((one.uid, one), (two.uid, two))
+    for network in ("", "east-net"):
+        stranger = spec.SpecClient("east", f"one{network}", network=network)
+        stranger.start(await dial(west))
+        await stranger.sync()
+        assert stranger.held[spec.WORKLOADS].versions == {}
+    client = spec.SpecClient("north", "one", network="west-net")
+    client.start(await dial(west))
+    await client.sync()
+    assert set(client.held[spec.WORKLOADS].versions) == {one.uid, two.uid}
+    address = spec.fields(client.held[spec.WORKLOADS].payloads[one.uid])
+    assert list(address) == [1], "a Workload, as istio.workload.Address has it"
+    three = workload("west", 3)
+    west.export((two.uid, None), (three.uid, three))
+    response = await client.step()
+    assert (set(response.resources), response.removed) == ({three.uid}, [two.uid])
+    client.transcript.clear()
+    client.start(await dial(west))
+    await client.sync()
+    for end in ("client", "server"):
+        assert sum(len(message) for who, message in client.transcript if who == end) <= 1024
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from peerd.model.federation import PeerInfo
 from peerd.model.kube.meta import ObjectKey
-from peerd.model.types import FEDERATED_SERVICE
+from peerd.model.types import ADDRESS, FEDERATED_SERVICE
 from peerd.peering.importer import Importer
 from peerd.peering.validation import LocalCluster
 from peerd.protocol.envelope import parse_delta_request
@@ -17,9 +17,11 @@ from peerd.protocol.peer_session import PeerSession
 from peerd.protocol.peer_wire import Hello
 from tests.conformance.peering import spec_client as spec
 from tests.support.mesh_certs import Authority
-from tests.support.peering import PeeringCluster, service
+from tests.support.peering import PeeringCluster, service, workload
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
+# Recorded by a dialler on the server's own network.
+FLAT = {"1-flat"}
 VERSIONS = sorted(path.name for path in TRANSCRIPTS.iterdir())
 
 
@@ -49,16 +51,18 @@ class Replayed:
                 assert not refused
         return session
 
-    def versions(self) -> set[str]:
-        return set(self.importer.held(self.key).versions[FEDERATED_SERVICE])
+    def names(self, type_url: str) -> set[str]:
+        return set(self.importer.held(self.key).versions.get(type_url, ()))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_todays_dialler_understands_what_the_recorded_server_says(version: str) -> None:
     """First sync and updates, a resume for nothing, a resume by difference; digests add up on the way."""
     replayed = Replayed()
+    replayed.importer.join("west-net")
     assert replayed.stream(load(version, "first")).in_sync
-    assert replayed.versions() == {"shop/reviews", "shop/details"}
+    assert replayed.names(FEDERATED_SERVICE) == {"shop/reviews", "shop/details"}
+    assert replayed.names(ADDRESS) == (pods(1, 3) if version in FLAT else set())
     info = replayed.importer.counts(replayed.key).info
     assert isinstance(info, PeerInfo)
     assert (info.cluster, info.network) == ("west", "west-net")
@@ -77,17 +81,22 @@ async def test_todays_server_understands_what_the_recorded_dialler_says(version:
             "difference": (service("reviews", 9), service("new")),
         }[name]
     )
+    before = {"first": (1, 2), "resume": (1, 3), "difference": (1, 4)}[name]
+    west.export(*((each.uid, each) for each in (workload("west", number) for number in before)))
     material = Authority("east", root).leaf()
     host, _, port = west.address.rpartition(":")
     connection = await spec.Connection.open(
         host, int(port), material.certificate_chain, material.private_key, material.roots
     )
-    stream = connection.start(spec.DATA, spec.SpecClient("east", "one").metadata)
+    network = "west-net" if version in FLAT else ""
+    stream = connection.start(spec.DATA, spec.SpecClient("east", "one", network=network).metadata)
     nonces: dict[str, str] = {}
+    two, three = workload("west", 2), workload("west", 3)
     updates = iter(
         [
-            [("shop/reviews", service("reviews", 9)), ("shop/ratings", None)],
-            [("shop/details", service("details", 5))],
+            lambda: west.service.commit([("shop/reviews", service("reviews", 9)), ("shop/ratings", None)]),
+            lambda: west.service.commit([("shop/details", service("details", 5))]),
+            lambda: west.export((two.uid, None), (three.uid, three)),
         ]
     )
     complete = 0
@@ -97,7 +106,7 @@ async def test_todays_server_understands_what_the_recorded_dialler_says(version:
             continue
         recorded = spec.Response.parse(message)
         if complete == len(spec.ALL_TYPES):
-            west.service.commit(next(updates))
+            next(updates)()
         live = spec.Response.parse(await connection.receive(stream))
         nonces[recorded.nonce] = live.nonce
         assert live.type_url == recorded.type_url
@@ -109,6 +118,10 @@ async def test_todays_server_understands_what_the_recorded_dialler_says(version:
             complete += live.sync[0] == spec.COMPLETE
     await connection.close()
     await west.stop()
+
+
+def pods(*numbers: int) -> set[str]:
+    return {workload("west", number).uid for number in numbers}
 
 
 def renonced(message: bytes, nonces: dict[str, str]) -> bytes:

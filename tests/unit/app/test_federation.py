@@ -203,11 +203,11 @@ async def test_what_a_gateways_peer_says_of_its_segment_is_held_against_streams_
     """From what was kept on, until the Gateway is gone (D25)."""
     east = East(kept)
     east.federation.restore()
-    segments = east.federation._segments
-    assert segments.agree("west", "")
-    assert not segments.agree("west", "blue")
-    assert segments.agree("north", "blue")
+    segments = east.federation._places
+    assert segments.in_segment("west", "")
+    assert not segments.in_segment("west", "blue")
+    assert segments.in_segment("north", "blue")
     east.federation.committed(Commit(1))
     east.federation.follow_gateways()
-    assert segments.agree("west", "blue")
+    assert segments.in_segment("west", "blue")
     await east.federation.close()
