@@ -1,16 +1,20 @@
 """`peerd uninstall` on a real API server, under exactly the rights that the chart gives it."""
 
 import asyncio
+import contextlib
+import time
 
 import pytest
 import yaml
 
+from peerd.ca import authority
 from peerd.kubeapi.credentials import Credentials
 from peerd.kubeapi.http import HttpTransport
 from peerd.kubeapi.objects import KubeObjects
 from peerd.model.generated import FIELD_MANAGER, GENERATED_LABEL, GENERATED_VALUE
 from peerd.publish.uninstall import StillThereError, Uninstall
 from tests.support.helm import template
+from tests.support.kube_cluster import KubeCluster
 
 SYSTEM = "istio-system"
 LABELS = {GENERATED_LABEL: GENERATED_VALUE}
@@ -230,3 +234,45 @@ def test_the_hook_runs_the_command_as_it_is():
     context = uninstall.make_context("uninstall", arguments[1:])
     assert context.params["deployment"] == "peerd"
     assert context.params["purge"] is True
+
+
+@pytest.fixture
+async def clusters(two_api_servers, tmp_path):
+    """Two linked clusters with a global service in each, not started."""
+    root = authority.make_root("mesh", time.time())
+    async with contextlib.AsyncExitStack() as stack:
+        made = []
+        for number, (name, api) in enumerate(zip(("east", "west"), two_api_servers, strict=True), start=1):
+            cluster = KubeCluster(name, api, tmp_path / name, root)
+            stack.push_async_callback(cluster.close)
+            await cluster.prepare()
+            cluster.service(f"{name}-only", f"7.{number}", 1, labels={"solo.io/service-scope": "global"})
+            made.append(cluster)
+        for each, other in (made, reversed(made)):
+            each.link(other)
+        yield made
+
+
+async def test_after_real_clusters_were_linked_everything_is_as_before(clusters):
+    """What two peerds wrote while they exchanged services, one uninstall takes back; roots stay."""
+    east, west = clusters
+    before = everything(east.api)
+    for each in clusters:
+        await each.start(f"{each.name}-0")
+
+    def told():
+        conditions = (east.api.admin.get(east.gateway(west)).get("status") or {}).get("conditions", ())
+        return {"gloo.solo.io/PeeringSucceeded"} <= {
+            each["type"] for each in conditions if each["status"] == "True"
+        } and any(tree["metadata"]["name"].startswith("autogen.") for _, tree in east.api.admin.everything())
+
+    await east.until(told, 30, "east says that it peers and records the imported name")
+    assert everything(east.api) != before
+    for replica in east.replicas.values():
+        await replica.stop()
+    code, said = await peerd_uninstall(east.api.kubeconfig(), ["uninstall"])
+    assert code == 0, said
+    after = everything(east.api)
+    kept = {path for path, tree in after.items() if _kept(tree)}
+    assert kept, "roots were distributed"
+    assert {path: tree for path, tree in after.items() if path not in kept} == before
