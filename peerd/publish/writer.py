@@ -217,7 +217,10 @@ class Writer:
         entry.failures, entry.reverts = 0, ()
         if wanted is None and entry.known and entry.live is None:
             self._forget(ref)
-        elif wanted is not None and wanted == entry.settled:
+            return
+        if ref.subresource and entry.live is None:
+            entry.known = False  # it may exist again, and whoever watches may not have said so
+        if wanted is not None and wanted == entry.settled:
             self._unqueue(entry)  # it was wanted otherwise for a moment
         else:
             self._enqueue(ref, entry)
@@ -429,6 +432,8 @@ class Writer:
         status = error.status if isinstance(error, ApiError) else 0
         if ref.subresource and status == 404:
             entry.known, entry.live, entry.told = True, None, ""  # the object is gone
+            if entry.wanted is None:
+                self._forget(ref)
             return
         if status in {404, 409} and not ref.subresource:
             entry.known = False  # it is not what we took it for: look first

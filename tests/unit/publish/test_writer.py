@@ -392,6 +392,22 @@ async def test_a_status_whose_object_went_meanwhile_is_not_tried_again(rig):
     assert rig.notices == []
 
 
+async def test_the_status_of_an_object_that_came_back_is_written():
+    """Taken back when it was gone already, wanted again before anybody said that it is there again."""
+    rig = Rig(watch=False)
+    tree = {"metadata": {"namespace": "istio-eastwest", "name": "west"}, "spec": {}}
+    rig.api.put("gateways", tree)
+    rig.writer.want(STATUS, conditions(condition("True")))
+    await rig.work()
+    rig.api.drop("gateways", "istio-eastwest", "west")
+    rig.writer.want(STATUS, None)
+    await rig.work(60)
+    rig.api.put("gateways", {"metadata": {"namespace": "istio-eastwest", "name": "west"}, "spec": {}})
+    rig.writer.want(STATUS, conditions(condition("True")))
+    await rig.work(60)
+    assert rig.api.get("gateways", "istio-eastwest", "west")["status"]["conditions"]
+
+
 async def test_without_the_permit_nothing_is_written(rig):
     """What changed meanwhile is written when it is given, once."""
     rig.permitted = 0.0
