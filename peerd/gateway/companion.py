@@ -12,15 +12,15 @@ import structlog
 from peerd.gateway import admin
 from peerd.gateway.bootstrap import bootstrap
 from peerd.gateway.certificate import Ask, CertificateError, Identity, expired, read_identity, request
-from peerd.gateway.files import BOOTSTRAP_FILE, read_secret, write, write_secrets
+from peerd.gateway.files import read_secret, write, write_secrets
 from peerd.gateway.settings import GatewaySettings
 from peerd.model.clock import Clock
+from peerd.model.gateway_config import BOOTSTRAP_FILE, envoy_command
 
 log = structlog.get_logger("peerd.gateway")
 
 _FIRST_RETRY, _LAST_RETRY, _JITTER = 1.0, 150.0, 0.2  # as ztunnel's (wire-contract §5.4)
 _LOOK = 10.0  # seconds between two looks at the files of roots
-_DRAIN_TIME = 3_600  # what tunnels of a replaced listener are given; at the end our own bound decides
 
 
 class Companion:
@@ -138,22 +138,7 @@ class Companion:
 
 def envoy_arguments(settings: GatewaySettings) -> list[str]:
     """Envoy's command line, in its directory."""
-    arguments = [
-        "-c",
-        BOOTSTRAP_FILE,
-        "--disable-hot-restart",
-        "--drain-time-s",
-        str(_DRAIN_TIME),
-        "--drain-strategy",
-        "immediate",
-        "--file-flush-interval-msec",
-        "1000",
-        "--log-level",
-        "warning",
-    ]
-    if settings.concurrency:
-        arguments += ["--concurrency", str(settings.concurrency)]
-    return arguments
+    return envoy_command(settings.concurrency)
 
 
 def find_envoy() -> str:

@@ -11,7 +11,6 @@ from peerd.encode.envoy_listeners import IDENTITY_FILE, IDENTITY_SECRET, TRUST_F
 from peerd.gateway.certificate import CertificateError, Identity
 from peerd.gateway.settings import GatewaySettings
 
-BOOTSTRAP_FILE = "envoy.json"
 ROOTS_FILE = "sds/roots.yaml"
 ROOTS_SECRET = "roots"  # noqa: S105 (a name)
 

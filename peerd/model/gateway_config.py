@@ -8,6 +8,12 @@ from peerd.model.record import Record
 ANY_IPV4 = "0.0.0.0"  # noqa: S104 (a Pod's own network namespace)
 ANY_IPV6 = "::"
 
+READY_PATH = "/healthz/ready"
+"""What a gateway's probe asks for."""
+
+BOOTSTRAP_FILE = "envoy.json"
+"""Envoy's bootstrap, in its working directory."""
+
 GATEWAY_NAME = "GATEWAY_NAME"
 BIND_ADDRESS = "BIND_ADDRESS"
 """A replica's node metadata, beside NAMESPACE: its Gateway's name, and the address that it binds."""
@@ -86,3 +92,22 @@ class OwnGateway(Record, frozen=True):
     namespace: str
     name: str
     service_account: str
+
+
+def envoy_command(concurrency: int = 0) -> list[str]:
+    """Envoy's command line, in the directory that its companion fills; *concurrency* 0: one thread a core."""
+    arguments = [
+        "-c",
+        BOOTSTRAP_FILE,
+        "--disable-hot-restart",
+        # What tunnels of a replaced listener are given; at the end the companion's own bound decides.
+        "--drain-time-s",
+        "3600",
+        "--drain-strategy",
+        "immediate",
+        "--file-flush-interval-msec",
+        "1000",
+        "--log-level",
+        "warning",
+    ]
+    return [*arguments, "--concurrency", str(concurrency)] if concurrency else arguments

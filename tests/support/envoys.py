@@ -32,10 +32,11 @@ from peerd.gateway.admin import ask
 from peerd.gateway.bootstrap import bootstrap
 from peerd.gateway.certificate import read_identity
 from peerd.gateway.companion import envoy_arguments
-from peerd.gateway.files import BOOTSTRAP_FILE, write, write_secrets
+from peerd.gateway.files import write, write_secrets
 from peerd.gateway.settings import GatewaySettings
 from peerd.model.address import Locality, parse_ip
 from peerd.model.gateway_config import (
+    BOOTSTRAP_FILE,
     GatewayCluster,
     GatewayEndpoint,
     GatewayEndpoints,

@@ -26,9 +26,9 @@ from peerd.ca.issue import identity_certificate
 from peerd.cli.demo.hbone import Caller, Receiver
 from peerd.cli.demo.ztunnel import Ztunnel as Discovery
 from peerd.gateway.companion import find_envoy
-from peerd.gateway.files import BOOTSTRAP_FILE
 from peerd.model.address import NetworkAddress
 from peerd.model.config import ServeConfig
+from peerd.model.gateway_config import BOOTSTRAP_FILE
 from peerd.transport.tls import TlsMaterial
 from tests.support.peerds import PATIENCE, Cluster, free_ports
 from tests.support.ztunnel_choice import DOUBLE_HBONE, Client, RefusedError, Target, Ztunnel

@@ -34,9 +34,8 @@ from peerd.encode.envoy import encode_cluster, encode_endpoints
 from peerd.encode.envoy_listeners import encode_listener, encode_route
 from peerd.encode.frame import decode_frame
 from peerd.gateway.companion import envoy_arguments
-from peerd.gateway.files import BOOTSTRAP_FILE
 from peerd.model.caller import Caller, CallerKind
-from peerd.model.gateway_config import OwnGateway
+from peerd.model.gateway_config import BOOTSTRAP_FILE, OwnGateway
 from peerd.model.identity import SpiffeId
 from peerd.model.resource import Resource, ResourceChange
 from peerd.model.types import CLUSTER, DELTA_METHOD, ENDPOINT, LISTENER, ROUTE
