@@ -19,7 +19,8 @@ from typing import Any
 from bench.figures import Figures, quantile
 from peerd.api.istio import workload_pb2
 from peerd.app.pipeline import Pipeline
-from peerd.derive.world import Commit, World
+from peerd.derive.commit import Commit
+from peerd.derive.world import World
 from peerd.encode.address import address_payload, encode_address
 from peerd.model.changes import Change, ObjectChange
 from peerd.model.kube.kinds import GATEWAY, NAMESPACE, NODE, POD, SERVICE, Kind

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from peerd.derive.world import Commit
+from peerd.derive.commit import Commit
 from peerd.model.caller import Caller, CallerKind
 from peerd.model.gateway_config import OwnGateway
 from peerd.model.identity import SpiffeId

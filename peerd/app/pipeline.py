@@ -12,7 +12,8 @@ from typing import Protocol
 
 import structlog
 
-from peerd.derive.world import Commit, World
+from peerd.derive.commit import Commit
+from peerd.derive.world import World
 from peerd.encode.address import encode_address
 from peerd.encode.policy import encode_policy
 from peerd.limits import SLICE_MS

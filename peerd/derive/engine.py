@@ -17,9 +17,10 @@ computes its records by pure functions of what it looks at, and the engine remem
     out.take()                                                   # (key, record or None) of what changed
 
 The kinds of collection: `input`; `derive` (at most one record for each record); `derive_many` (any number of
-records for each record); `index` (records grouped under keys of their own); `union`; `memo` (looked up by any
-argument, computed when first asked, forgotten when nobody asks any more); `aggregate` (sums: one change costs
-O(1), however many records contribute). A record that comes out equal to the one before goes no further.
+records for each record); `index` (records grouped under keys of their own); `union`; `filter`; `memo` (looked
+up by any argument, computed when first asked, forgotten when nobody asks any more); `aggregate` (sums: one
+change costs O(1), however many records contribute). A record that comes out equal to the one before goes no
+further.
 
 Order never matters: dirty keys are kept in insertion order, so that equal histories give equal runs, and
 results do not depend on it.
@@ -34,6 +35,7 @@ from peerd.derive.graph import (
     Aggregate,
     Derived,
     DerivedMany,
+    Filter,
     Index,
     Input,
     Memo,
@@ -49,6 +51,7 @@ __all__ = [
     "Derived",
     "DerivedMany",
     "Engine",
+    "Filter",
     "FlowError",
     "Index",
     "Input",
@@ -134,6 +137,12 @@ class Engine:
     def union(self, name: str, *sources: Collection[K, V]) -> Union[K, V]:
         """All records of *sources*; of two with the same key, the earlier source's."""
         return Union(self, name, sources)
+
+    def filter(
+        self, name: str, sources: Sequence[Collection[K, V]], keeps: Callable[[V], bool]
+    ) -> Filter[K, V]:
+        """Those records of *sources*, no two with one key, for which the pure function *keeps* holds."""
+        return Filter(self, name, sources, keeps)
 
     def memo(self, name: str, function: Callable[[Context, K], V]) -> Memo[K, V]:
         """A demand-driven collection: `context.ask(memo, argument)` gives `function(context, argument)`."""

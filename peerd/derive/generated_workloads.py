@@ -13,7 +13,7 @@ from peerd.model.address import Locality, ip_text
 from peerd.model.generated import GeneratedWorkloadEntry
 from peerd.model.identity import parse_spiffe_id
 from peerd.model.record import Record
-from peerd.model.workload import Workload
+from peerd.model.workload import Workload, WorkloadStatus
 
 # The waypoint is the service's matter (decision D30): a namespace's label must not add one.
 _NO_WAYPOINT = (labels.USE_WAYPOINT, "none")
@@ -40,6 +40,8 @@ class GeneratedWorkloads:
         self.table = engine.derive_many("generated workload entries", workloads, self._entry)
 
     def _entry(self, ctx: Context, uid: str, workload: Workload) -> dict[str, GeneratedWorkloadEntry]:
+        if workload.status is not WorkloadStatus.HEALTHY:
+            return {}  # an entry cannot say so, and istiod would send requests there
         targets = [
             (target, {port.service_port: port.target_port for port in entry.ports})
             for entry in workload.services

@@ -2,7 +2,7 @@
 
 The rules are in scope.py (how far a Service reaches), imports.py (what is taken in of peers), global_names.py
 (what a name is that several clusters serve). This half of the graph comes before workloads, because local
-endpoints list the global names of their Services. Capacity is not in it: see global_endpoints.py.
+endpoints list the global names of their Services. Capacity is not in it: see exports.py, remote_endpoints.py.
 """
 
 import msgspec
@@ -231,6 +231,7 @@ class GlobalServices:
             service,
             segment=self._segments.of(ctx).name,
             system_namespace=self._settings.system_namespace,
+            own_network=self._mesh.of(ctx).network,
         )
 
     def local_host(self, service: FederatedService) -> str:

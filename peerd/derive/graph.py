@@ -1,4 +1,4 @@
-"""The kinds of collection: inputs, derived ones, indexes, unions, memos, aggregates.
+"""The kinds of collection: inputs, derived ones, indexes, unions, filters, memos, aggregates.
 
 How they are put together and run is in engine.py; its docstring says what they are for.
 """
@@ -208,6 +208,35 @@ class Union(Collection[K, V]):
         for source in self._sources:
             record = source.values.get(key)
             if record is not None:
+                self.set(key, record)
+                return
+        self.set(key, None)
+
+
+class Filter(Collection[K, V]):
+    """The records of several collections, no two with one key, that a pure function keeps.
+
+    A record that is not kept, before and after a change, costs that one call and no dependency.
+    """
+
+    def __init__(
+        self, engine: Engine, name: str, sources: Sequence[Collection[K, V]], keeps: Callable[[V], bool]
+    ) -> None:
+        super().__init__(engine, name)
+        self._sources = tuple(sources)
+        self._keeps = keeps
+        for source in self._sources:
+            source.listen(self._changed)
+
+    def _changed(self, key: K, _old: V | None, new: V | None) -> None:
+        if key in self.values or (new is not None and self._keeps(new)):
+            self.dirty[key] = None
+
+    def run(self, key: K) -> None:
+        """Take the record that is kept, if any."""
+        for source in self._sources:
+            record = source.values.get(key)
+            if record is not None and self._keeps(record):
                 self.set(key, record)
                 return
         self.set(key, None)

@@ -17,6 +17,8 @@ from peerd.model.sharing import shared
 class Import(Record, frozen=True):
     """A service of a peer that is taken in. `peer` is the key of its Gateway, `locality` the Gateway's.
 
+    `network` is the one behind the Gateway. `flat`: the peer is on our own network, by its own word, and its
+    endpoints are reached one by one (decision D31).
     `key` is the resource name of its global name's Service, `<namespace>/<host>`: made once, it is looked up
     by many.
     """
@@ -28,12 +30,19 @@ class Import(Record, frozen=True):
     trust_domain: str
     stale: bool
     may_take_over: bool
+    flat: bool
     locality: Locality
     service: FederatedService
 
 
 def admit(
-    gateway: Gateway, view: PeerView, service: FederatedService, *, segment: str, system_namespace: str
+    gateway: Gateway,
+    view: PeerView,
+    service: FederatedService,
+    *,
+    segment: str,
+    system_namespace: str,
+    own_network: str,
 ) -> Import | None:
     """*service* as it is taken in through *gateway*, or None where it is not.
 
@@ -65,6 +74,8 @@ def admit(
         trust_domain=info.trust_domain,
         stale=view.freshness is Freshness.STALE,
         may_take_over=notes.peer_takeover == "true",
+        # Two clusters that name no network have said nothing of it.
+        flat=info.network == own_network != "",
         locality=shared(
             Locality(found.get(labels.REGION, ""), found.get(labels.ZONE, ""), found.get(labels.SUBZONE, ""))
         ),

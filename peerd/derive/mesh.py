@@ -185,10 +185,16 @@ class Mesh:
     `facts` holds one record under `ONLY`, always: without a ConfigMap the defaults (decision D6).
     """
 
-    def __init__(self, engine: Engine, settings: Settings, namespaces: Input[str, NamespaceFacts]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        settings: Settings,
+        namespaces: Input[str, NamespaceFacts],
+        config_maps: Input[str, ParsedMesh],
+    ) -> None:
         self._settings = settings
         self._namespaces = namespaces
-        self.config_maps: Input[str, ParsedMesh] = engine.input("mesh config maps")
+        self._config_maps = config_maps
         self.anchor: Input[str, str] = engine.input("the mesh")  # one record, so that facts always exist
         self.facts = engine.derive("mesh", self.anchor, self._facts)
         self.facts.common = True
@@ -205,7 +211,7 @@ class Mesh:
     def _config(self, ctx: Context) -> MeshConfig:
         # The revision's own ConfigMap wins over the plain one.
         for name in (f"istio-{self._settings.revision}", "istio"):
-            parsed = ctx.get(self.config_maps, name)
+            parsed = ctx.get(self._config_maps, name)
             if parsed is not None and parsed.config is not None:
                 return parsed.config
         return MeshConfig(scope_rules=DEFAULT_SCOPE_RULES)
@@ -235,7 +241,7 @@ class Mesh:
     def _diagnostics(self, ctx: Context, _key: str, _record: str) -> dict[str, Diagnostic]:
         found: list[Diagnostic] = []
         for name in (f"istio-{self._settings.revision}", "istio"):
-            parsed = ctx.get(self.config_maps, name)
+            parsed = ctx.get(self._config_maps, name)
             if parsed is not None:
                 found += parsed.diagnostics
         system = ctx.get(self._namespaces, self._settings.system_namespace)

@@ -31,12 +31,14 @@ def remote_workloads(
     gateways: Iterable[NetworkGateway],
     services: tuple[ServicePorts, ...],
     *,
+    own_network: str,
     fresh_elsewhere: bool,
 ) -> dict[str, Workload]:
     """The Workloads of one import by uid: for each network and locality with capacity, for each gateway.
 
     *services* are the names that lead here, with the ports the peer has. Without gateway there is no way in,
-    and no Workload.
+    and no Workload. On *own_network* the name of the cluster is added to that of the network: ztunnel takes a
+    gateway to other networks only.
     """
     ways = {way.address: way for way in gateways}
     workloads: dict[str, Workload] = {}
@@ -46,7 +48,9 @@ def remote_workloads(
         into = [way for way in ways.values() if way.network == capacity.network]
         if not into:
             continue
-        locality = shared(_filled(capacity.locality, found.locality))
+        locality = shared(filled(capacity.locality, found.locality))
+        flat = capacity.network == own_network
+        network = shared(f"{own_network}/{found.cluster}") if flat else capacity.network
         shares = split(
             counted(capacity.healthy, stale=found.stale, fresh_elsewhere=fresh_elsewhere), len(into)
         )
@@ -56,7 +60,7 @@ def remote_workloads(
                 uid=uid,
                 name=uid,
                 namespace=found.service.namespace,
-                network=capacity.network,
+                network=network,
                 tunnel_protocol=TunnelProtocol.HBONE,
                 trust_domain="" if found.trust_domain == "cluster.local" else found.trust_domain,
                 cluster_id=found.cluster,
@@ -80,7 +84,7 @@ def ports_of(found: Import, ports: Iterable[Port]) -> tuple[Port, ...]:
     )
 
 
-def _filled(locality: Locality, gateway: Locality) -> Locality:
+def filled(locality: Locality, gateway: Locality) -> Locality:
     """Labels of the Gateway fill what the peer does not say (D27)."""
     return Locality(
         locality.region or gateway.region, locality.zone or gateway.zone, locality.subzone or gateway.subzone

@@ -7,7 +7,14 @@ import msgspec
 
 from peerd.derive.allocation import choose
 from peerd.derive.world import World
-from peerd.model.changes import AllocationChange, Change, ImportChange, ObjectChange, PeerChange
+from peerd.model.changes import (
+    AllocationChange,
+    Change,
+    ImportChange,
+    ImportedWorkloadChange,
+    ObjectChange,
+    PeerChange,
+)
 from peerd.model.diagnostic import Diagnostic
 from peerd.model.federation import Allocation, FederatedService, Freshness, PeerInfo, PeerView
 from peerd.model.gateway_config import GatewayCluster, GatewayEndpoints, GatewayListener
@@ -26,6 +33,8 @@ class Cluster:
         self.world = World(Settings(cluster_id=cluster_id, **settings))
         self.addresses: dict[str, Workload | Service] = {}
         self.exports: dict[str, FederatedService] = {}
+        self.flat_exports: dict[str, Workload] = {}
+        self.segment_flat_exports: dict[str, Workload] = {}
         self.diagnostics: dict[str, Diagnostic] = {}
         self.wanted: dict[str, str] = {}
         self.allocations: dict[str, Allocation] = {}
@@ -67,6 +76,8 @@ class Cluster:
             (commit.gateway_clusters, self.gateway_clusters),
             (commit.gateway_endpoints, self.gateway_endpoints),
             (commit.exports, self.exports),
+            (commit.flat_exports, self.flat_exports),
+            (commit.segment_flat_exports, self.segment_flat_exports),
             (commit.diagnostics, self.diagnostics),
             (commit.wanted_hosts, self.wanted),
             (commit.generated, self.generated),
@@ -101,6 +112,11 @@ class Cluster:
         changes += [ImportChange(key, name, None) for name in before.keys() - peer.exports.keys()]
         changes += [ImportChange(key, name, service) for name, service in sorted(peer.exports.items())]
         setattr(self, f"_from_{gateway}", dict(peer.exports))
+        flat = flat_exports(peer, self)
+        before = getattr(self, f"_flat_from_{gateway}", {})
+        changes += [ImportedWorkloadChange(key, uid, None) for uid in before.keys() - flat.keys()]
+        changes += [ImportedWorkloadChange(key, uid, found) for uid, found in sorted(flat.items())]
+        setattr(self, f"_flat_from_{gateway}", flat)
         self.apply(changes)
 
     def service(self, name: str) -> Service:
@@ -118,6 +134,14 @@ class Cluster:
     def told(self, place: str) -> list[str]:
         """The messages about the object *place* (`Service/shop/reviews`)."""
         return sorted(found.message for found in self.diagnostics.values() if found.object == place)
+
+
+def flat_exports(peer: Cluster, home: Cluster) -> dict[str, Workload]:
+    """The endpoints that *peer* tells *home* one by one: none where they are not on one network."""
+    if peer.info is None or home.info is None or peer.info.network != home.info.network:
+        return {}
+    same_segment = peer.info.segment == home.info.segment
+    return dict(peer.segment_flat_exports if same_segment else peer.flat_exports)
 
 
 def put(kind: str, tree: dict[str, Any]) -> ObjectChange:

@@ -8,7 +8,8 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from peerd.api.istio import security_pb2, workload_pb2
-from peerd.derive.world import Commit, World
+from peerd.derive.commit import Commit
+from peerd.derive.world import World
 from peerd.encode.address import address_payload
 from peerd.encode.policy import policy_payload
 from peerd.model.authorization import Authorization

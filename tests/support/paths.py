@@ -46,7 +46,9 @@ def _end(clusters: Mapping[str, Cluster], client: Client, target: Target) -> dic
     workload = target.workload
     if target.path != DOUBLE_HBONE:
         by = f" by waypoint {_account(workload)}" if target.waypoint else ""
-        return {f"{client.cluster}{by}": Fraction(1)}
+        if workload.cluster_id == client.cluster:
+            return {f"{client.cluster}{by}": Fraction(1)}
+        return {_direct(clusters, client, target): Fraction(1)}
     far = clusters[workload.cluster_id]
     told, there = clusters[client.cluster].info, far.info
     if told is not None and there is not None and told.trust_domain != there.trust_domain:
@@ -54,6 +56,22 @@ def _end(clusters: Mapping[str, Cluster], client: Client, target: Target) -> dic
         return {refused: Fraction(1)}
     host, _, port = target.authority.rpartition(":")
     return _behind_gateway(workload.cluster_id, far, host, int(port), target)
+
+
+def _direct(clusters: Mapping[str, Cluster], client: Client, target: Target) -> str:
+    """What a Pod of another cluster on our own network makes of a caller (wire-contract §3.4)."""
+    name = target.workload.cluster_id
+    told, there = clusters[client.cluster].info, clusters[name].info
+    if told is not None and there is not None and told.trust_domain != there.trust_domain:
+        return f"error: ztunnels of {name} refuse trust domain {told.trust_domain}"
+    known = Ztunnel(clusters[name].addresses.values())
+    asked = known.named(Client(client.network, "istio-system", name), target.authority.rpartition(":")[0])
+    if asked is not None and asked.waypoint is not None:
+        return f"error: past the waypoint of {name}"
+    there_too = known.at(client.network, target.workload.addresses[0])
+    if there_too is None or identity_of(there_too) not in target.identities:
+        return f"error: {name} has somebody else at that address"
+    return name
 
 
 def _behind_gateway(name: str, far: Cluster, host: str, port: int, target: Target) -> dict[str, Fraction]:

@@ -17,7 +17,7 @@
 
 An object is `<Kind> <namespace>/<name>: {labels, annotations, created, status, ...}`, all else being its
 `spec`. Shorthands: `Pods <ns>/<app> [in <region>/<zone>]` (a number, or count, ready, outside, account,
-node, labels, ports), `Waypoint <ns>/<name>` (its Gateway, Service and so many Pods), `Segment <name>`,
+node, labels, ports, ips), `Waypoint <ns>/<name>` (its Gateway, Service and so many Pods), `Segment <name>`,
 `Gone <Kind> <ns>/<name>`. A step may also say `peers: {east -> west: stale | expired | fresh | cut}`, `link`
 and `unlink`. A question is `<cluster> [at <region>/<zone>] [on <node>] [in <namespace>] calls
 <host>[:<port>]`,
@@ -32,10 +32,11 @@ from typing import Any
 import yaml
 
 from peerd.model.address import Locality
-from peerd.model.changes import Change, ImportChange, ObjectChange, PeerChange
+from peerd.model.changes import Change, ImportChange, ImportedWorkloadChange, ObjectChange, PeerChange
 from peerd.model.federation import FederatedService, Freshness, PeerInfo, PeerView
 from peerd.model.kube.meta import KubeObject, ObjectKey
-from tests.support.clusters import Cluster, gone, put
+from peerd.model.workload import Workload
+from tests.support.clusters import Cluster, flat_exports, gone, put
 from tests.support.paths import answers, words
 from tests.support.views import view
 from tests.support.ztunnel_choice import Client
@@ -61,23 +62,37 @@ class Link:
         self.cut = False
         self.info: PeerInfo | None = None
         self.seen: dict[str, FederatedService] = {}
+        self.seen_flat: dict[str, Workload] = {}
 
-    def changes(self, peer: Cluster) -> list[Change]:
-        """What the importer would tell now."""
+    def changes(self, peer: Cluster, home: Cluster) -> list[Change]:
+        """What the importer of *home* would tell now."""
+        before, before_flat = self.seen, self.seen_flat
         if not self.cut:
-            before, self.seen, self.info = self.seen, dict(peer.exports), peer.info
-            gone_names = before.keys() - self.seen.keys()
-        else:
-            gone_names = set[str]()
+            self.seen, self.info = dict(peer.exports), peer.info
+            self.seen_flat = flat_exports(peer, home)
         return [
             PeerChange(self.key, PeerView(self.key, self.info, self.freshness)),
-            *(ImportChange(self.key, name, None) for name in sorted(gone_names)),
+            *(ImportChange(self.key, name, None) for name in sorted(before.keys() - self.seen.keys())),
+            *(
+                ImportedWorkloadChange(self.key, uid, None)
+                for uid in sorted(before_flat.keys() - self.seen_flat.keys())
+            ),
             *self.imports(),
         ]
 
     def imports(self) -> list[Change]:
         """Everything that was told."""
-        return [ImportChange(self.key, name, found) for name, found in sorted(self.seen.items())]
+        return [
+            *(ImportChange(self.key, name, found) for name, found in sorted(self.seen.items())),
+            *(ImportedWorkloadChange(self.key, uid, found) for uid, found in sorted(self.seen_flat.items())),
+        ]
+
+    def withdrawn(self) -> list[Change]:
+        """Everything taken back."""
+        return [
+            *(ImportChange(self.key, name, None) for name in self.seen),
+            *(ImportedWorkloadChange(self.key, uid, None) for uid in self.seen_flat),
+        ]
 
 
 class Scenario:
@@ -155,15 +170,15 @@ class Scenario:
             self._apply(link.home, [self._gateway(link, dict(options))])
         for text in step.get("unlink") or []:
             link = self.links.pop(text)
-            withdrawn = [ImportChange(link.key, name, None) for name in link.seen]
             self._apply(link.home, [gone("Gateway", *_parts(link.key)), PeerChange(link.key, None)])
-            self._apply(link.home, withdrawn)
+            self._apply(link.home, link.withdrawn())
         for text, word in (step.get("peers") or {}).items():
             link = self.links[text]
             link.cut = word != "fresh"
             link.freshness = Freshness.FRESH if word == "cut" else Freshness(word)
         for link in self.links.values():
-            self.clusters[link.home].apply(link.changes(self.clusters[link.to]))
+            home = self.clusters[link.home]
+            home.apply(link.changes(self.clusters[link.to], home))
 
     def _apply(self, name: str, changes: list[Any]) -> None:
         changes = [*self._new_namespaces(name, changes), *changes]
@@ -260,6 +275,7 @@ class Scenario:
         before = self._pods.get((cluster, text), 0)
         self._pods[cluster, text] = count
         at = self._places.setdefault(text, len(self._places) + 1)
+        index, ips = list(self._settings).index(cluster), body.get("ips")
         node = body.get("node", place.replace("/", "-"))
         found: list[Any] = []
         if place:
@@ -281,7 +297,7 @@ class Scenario:
                 },
                 "status": {
                     "phase": "Running",
-                    "podIP": f"10.{list(self._settings).index(cluster)}.{at}.{number + 1}",
+                    "podIP": ips[number] if ips else f"10.{index}.{at}.{number + 1}",
                     "conditions": [{"type": "Ready", "status": str(number < ready)}],
                 },
             }

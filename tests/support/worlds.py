@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-from peerd.derive.world import Commit, World
+from peerd.derive.commit import Commit
+from peerd.derive.world import World
 from peerd.model.address import Locality
 from peerd.model.changes import AllocationChange, Change, ImportChange, ObjectChange, PeerChange
 from peerd.model.federation import (

@@ -33,6 +33,23 @@ _OWN_WORD = "istiod reads Gateways, and nothing of what their peers say (D15)"
 _EAST = f"east calls {_LOCAL}"
 
 EXCEPTIONS: dict[str, Differs] = {
+    "network-flat": _differs(
+        "a WorkloadEntry cannot say that its endpoint is not ready, so it is not written",
+        f"{_GLOBAL}: endpoints",
+    ),
+    "network-flat-and-separate": _differs(_TAKEOVER, *_TAKEN, f"{_LOCAL}: prefers", asks=(_EAST,)),
+    "network-flat-takeover": _differs(
+        f"{_TAKEOVER}; the port's name finds each Pod's own number",
+        f"{_GLOBAL}: ports",
+        *_TAKEN,
+        f"{_LOCAL}: prefers",
+        asks=(_EAST,),
+    ),
+    "network-flat-waypoint": _differs(
+        "istiod enters its own network by no gateway (ADR 0010)",
+        f"{_GLOBAL}: endpoints",
+        asks=(f"east calls {_GLOBAL}",),
+    ),
     "conflict-equal-age": _differs(
         _PORTS,
         f"{_GLOBAL}: ports",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import pytest
 
 from peerd.app.pipeline import Pipeline
-from peerd.derive.world import Commit
+from peerd.derive.commit import Commit
 from peerd.limits import SLICE_MS
 from peerd.model.changes import AllocationChange, Change
 from peerd.model.federation import Allocation

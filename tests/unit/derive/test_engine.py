@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peerd.derive.engine import Engine, FlowError, Total
+from peerd.derive.engine import Engine, FlowError, Input, Total
 
 
 def run(engine: Engine, *puts: tuple[Any, Any, Any]) -> int:
@@ -318,3 +318,32 @@ def test_a_change_of_a_common_table_runs_all_keys_again_and_memos_too() -> None:
     engine.commit()
     assert single.values == {"a": "x-two", "b": "y-two"}
     assert many.values == {"a!": "xtwo", "b!": "ytwo"}
+
+
+def test_a_filter_keeps_what_its_function_keeps_of_all_sources() -> None:
+    engine = Engine()
+    odd: Input[Any, Any] = engine.input("a")
+    more: Input[Any, Any] = engine.input("b")
+    kept = engine.filter("odd", (odd, more), lambda number: number % 2 == 1)
+    seen = engine.derive("seen", kept, lambda _ctx, _key, number: number)
+    for puts, expected in (
+        ([(odd, "x", 1), (odd, "y", 2), (more, "z", 3)], {"x": 1, "z": 3}),
+        ([(odd, "x", 4), (odd, "y", 5)], {"y": 5, "z": 3}),
+        ([(odd, "y", None), (more, "z", 7)], {"z": 7}),
+    ):
+        engine.submit(puts)
+        assert engine.work()
+        engine.commit()
+        assert seen.values == expected
+
+
+def test_what_a_filter_does_not_keep_runs_nothing() -> None:
+    engine = Engine()
+    numbers: Input[Any, Any] = engine.input("numbers")
+    engine.derive(
+        "seen", engine.filter("odd", (numbers,), lambda number: number % 2 == 1), lambda _c, _k, n: n
+    )
+    engine.submit([(numbers, str(number), number * 2) for number in range(100)])
+    assert engine.work()
+    engine.commit()
+    assert engine.runs == 0

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from peerd.derive.world import Commit
+from peerd.derive.commit import Commit
 from peerd.limits import STATUS_NAMES
 from peerd.model.changes import Change, ObjectChange
 from peerd.model.federation import FederatedName

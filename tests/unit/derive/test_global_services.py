@@ -313,13 +313,6 @@ def test_without_a_way_into_the_network_there_is_a_diagnostic_and_no_workload() 
     assert "network 'west' of cluster west" in told
 
 
-def test_a_peer_on_our_own_network_is_told_on_its_gateway() -> None:
-    cluster = Cluster("east", [system("west"), remote_gateway("west", "west", "198.51.100.20")])
-    linked(cluster, west())
-    assert cluster.workloads_of(NAME) == []
-    assert any("our own network 'west'" in text for text in cluster.told("Gateway/istio-system/west"))
-
-
 def test_a_peer_of_another_trust_domain_is_told_on_its_gateway() -> None:
     """OSS ztunnel refuses an inner tunnel from another trust domain (decision D29): that is said."""
     source = Cluster(

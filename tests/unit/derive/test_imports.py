@@ -40,7 +40,9 @@ def taken(
     view: PeerView = VIEW, *, by: Gateway | None = None, segment: str = "", **fields: Any
 ) -> Import | None:
     service = msgspec.structs.replace(SERVICE, **fields)
-    return admit(by or gateway(), view, service, segment=segment, system_namespace="istio-system")
+    return admit(
+        by or gateway(), view, service, segment=segment, system_namespace="istio-system", own_network="east"
+    )
 
 
 def test_a_sound_service_is_taken_in_with_the_gateways_word() -> None:
@@ -54,6 +56,7 @@ def test_a_sound_service_is_taken_in_with_the_gateways_word() -> None:
         trust_domain="west.local",
         stale=False,
         may_take_over=True,
+        flat=False,
         locality=Locality("eu"),
         service=SERVICE,
     )

@@ -76,6 +76,7 @@ def imported(*capacity: Capacity, trust_domain: str = "cluster.local") -> Import
         trust_domain=trust_domain,
         stale=False,
         may_take_over=False,
+        flat=False,
         locality=Locality("eu", "", ""),
         service=summary,
     )
@@ -83,7 +84,11 @@ def imported(*capacity: Capacity, trust_domain: str = "cluster.local") -> Import
 
 def test_gateways_by_ip_and_by_host_are_ways_in_alike() -> None:
     found = remote_workloads(
-        imported(Capacity("west", Locality("us"), 3)), [FIRST, SECOND], SERVICES, fresh_elsewhere=False
+        imported(Capacity("west", Locality("us"), 3)),
+        [FIRST, SECOND],
+        SERVICES,
+        own_network="east",
+        fresh_elsewhere=False,
     )
     assert sorted((w.capacity, type(w.network_gateway.destination).__name__) for w in found.values()) == [  # type: ignore[union-attr]
         (1, "NamespacedHostname"),
@@ -95,7 +100,11 @@ def test_gateways_by_ip_and_by_host_are_ways_in_alike() -> None:
 def test_two_gateways_at_one_address_are_one_way() -> None:
     again = msgspec.structs.replace(FIRST, gateway=ObjectKey("istio-system", "again"))
     found = remote_workloads(
-        imported(Capacity("west", Locality(), 3)), [FIRST, again], SERVICES, fresh_elsewhere=False
+        imported(Capacity("west", Locality(), 3)),
+        [FIRST, again],
+        SERVICES,
+        own_network="east",
+        fresh_elsewhere=False,
     )
     assert [workload.capacity for workload in found.values()] == [3]
 
@@ -104,28 +113,42 @@ def test_uids_follow_from_place_and_gateway_and_never_from_capacity_or_order() -
     """A changed count must replace the Workload, not add one."""
     places = (Capacity("west", Locality("us", "a"), 1), Capacity("west", Locality("us", "b"), 2))
     more = (Capacity("west", Locality("us", "b"), 9), Capacity("west", Locality("us", "a"), 9))
-    before = remote_workloads(imported(*places), [FIRST, SECOND], SERVICES, fresh_elsewhere=False)
-    after = remote_workloads(imported(*more), [SECOND, FIRST], SERVICES, fresh_elsewhere=False)
+    before = remote_workloads(
+        imported(*places), [FIRST, SECOND], SERVICES, own_network="east", fresh_elsewhere=False
+    )
+    after = remote_workloads(
+        imported(*more), [SECOND, FIRST], SERVICES, own_network="east", fresh_elsewhere=False
+    )
     assert before.keys() == after.keys()
     assert len(before) == 4
     # Pinned: a new version of peerd must not rename what old ones named.
     assert "autogen.west.shop.reviews.2d4cc035" in remote_workloads(
-        imported(Capacity("west", Locality("us", "us-1"), 2)), [FIRST], SERVICES, fresh_elsewhere=False
+        imported(Capacity("west", Locality("us", "us-1"), 2)),
+        [FIRST],
+        SERVICES,
+        own_network="east",
+        fresh_elsewhere=False,
     )
 
 
 def test_capacity_in_a_network_without_gateway_or_without_a_name_gives_nothing() -> None:
     found = imported(Capacity("west", Locality(), 3), Capacity("north", Locality(), 3))
-    assert len(remote_workloads(found, [FIRST], SERVICES, fresh_elsewhere=False)) == 1
-    assert remote_workloads(found, [], SERVICES, fresh_elsewhere=False) == {}
-    assert remote_workloads(found, [FIRST], (), fresh_elsewhere=False) == {}
+    assert len(remote_workloads(found, [FIRST], SERVICES, own_network="east", fresh_elsewhere=False)) == 1
+    assert remote_workloads(found, [], SERVICES, own_network="east", fresh_elsewhere=False) == {}
+    assert remote_workloads(found, [FIRST], (), own_network="east", fresh_elsewhere=False) == {}
 
 
 def test_another_trust_domain_is_told_and_cluster_local_is_left_out() -> None:
     place = Capacity("west", Locality(), 1)
-    (own,) = remote_workloads(imported(place), [FIRST], SERVICES, fresh_elsewhere=False).values()
+    (own,) = remote_workloads(
+        imported(place), [FIRST], SERVICES, own_network="east", fresh_elsewhere=False
+    ).values()
     (other,) = remote_workloads(
-        imported(place, trust_domain="west.local"), [FIRST], SERVICES, fresh_elsewhere=False
+        imported(place, trust_domain="west.local"),
+        [FIRST],
+        SERVICES,
+        own_network="east",
+        fresh_elsewhere=False,
     ).values()
     assert (own.trust_domain, other.trust_domain) == ("", "west.local")
 

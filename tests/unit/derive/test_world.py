@@ -48,11 +48,11 @@ def test_pods_alike_share_what_is_alike() -> None:
 
 def test_the_table_of_shapes_starts_anew_at_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ever new labels do not grow it without end, and nothing that is served depends on it."""
-    monkeypatch.setattr("peerd.derive.world.POD_SHAPES", POD_SHAPES._replace(value=3))
+    monkeypatch.setattr("peerd.derive.inputs.POD_SHAPES", POD_SHAPES._replace(value=3))
     world = World(Settings())
     world.apply([pod(f"p{i}", f"a{i}") for i in range(10)])
     assert len(finish(world).addresses) == 10
-    assert len(world._shapes) <= 3
+    assert len(world.inputs._shapes) <= 3
 
 
 def test_a_fault_is_told_and_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,84 @@
+"""Our endpoints of global services, one by one, for peers on our own network (decision D31).
+
+What is nobody's business there is left out: policies, gateways, and everything else but the global names. An
+endpoint behind a waypoint is left out whole: ztunnel finds a waypoint by the service, and a caller elsewhere
+would pass this cluster's by. Such services are entered by the gateway (ADR 0010).
+"""
+
+import msgspec
+
+from peerd.derive.engine import Collection, Context, Engine
+from peerd.derive.global_services import GlobalServices, Scoped
+from peerd.derive.mesh import Mesh
+from peerd.model.federation import FederationScope
+from peerd.model.workload import TunnelProtocol, Workload
+
+
+class FlatExports:
+    """Workloads under their uid: `everybody` for all peers, `segment` for those of our own segment."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        mesh: Mesh,
+        domain: str,
+        names: GlobalServices,
+        workloads: tuple[Collection[str, Workload], ...],
+    ) -> None:
+        self._mesh = mesh
+        local = f".svc.{domain}"
+        # Under the resource name of the global name.
+        self._exported = engine.derive_many("exported names", names.scoped, _exported)
+        # Most workloads have local names only, and of those nothing is asked.
+        some = engine.filter(
+            "candidates of flat exports", workloads, lambda found: _is_candidate(found, local)
+        )
+        self.segment = engine.derive("flat exports", some, self._flat)
+        self.everybody = engine.derive("flat exports for everybody", self.segment, self._public)
+
+    def _flat(self, ctx: Context, _uid: str, workload: Workload) -> Workload | None:
+        services = tuple(
+            entry for entry in workload.services if ctx.get(self._exported, entry.service) is not None
+        )
+        if not services or workload.network != self._mesh.of(ctx).network:
+            return None
+        return msgspec.structs.replace(
+            workload,
+            services=services,
+            authorization_policies=(),
+            waypoint=None,
+            network_gateway=None,
+            application_tunnel=None,
+        )
+
+    def _public(self, ctx: Context, _uid: str, workload: Workload) -> Workload | None:
+        """Without services of scope segment."""
+        services = tuple(
+            entry
+            for entry in workload.services
+            if ctx.get(self._exported, entry.service) is FederationScope.GLOBAL
+        )
+        if not services:
+            return None
+        return (
+            workload
+            if services == workload.services
+            else msgspec.structs.replace(workload, services=services)
+        )
+
+
+def _is_candidate(workload: Workload, local: str) -> bool:
+    """Callers must be able to prove what they have reached: HBONE, at an address of its own, ready or not."""
+    return (
+        workload.tunnel_protocol is TunnelProtocol.HBONE
+        and bool(workload.addresses)
+        and not all(entry.service.endswith(local) for entry in workload.services)
+    )
+
+
+def _exported(_ctx: Context, _key: str, found: Scoped) -> dict[str, FederationScope]:
+    service = found.info.service
+    if found.contribution is None or service.waypoint is not None or service.weighted_waypoints:
+        return {}
+    return {found.contribution.key: found.contribution.scope}
