@@ -19,6 +19,7 @@ from peerd.model.clock import Clock
 from peerd.model.config import ServeConfig
 from peerd.model.diagnostic import Diagnostic, Severity
 from peerd.model.federation import Freshness, NetworkGateway
+from peerd.model.kube.gateway import Gateway
 from peerd.model.kube.kinds import KINDS_BY_NAME
 from peerd.model.kube.meta import ObjectKey
 from peerd.observe.snapshot import PublishingView
@@ -26,9 +27,12 @@ from peerd.peering.peers import PeerTable
 from peerd.protocol.peer_state import PeerState
 from peerd.publish.event_words import OBJECT_WORDS, word_of
 from peerd.publish.events import WARNING, About, Events
+from peerd.publish.gateway_controller import GatewayController
 from peerd.publish.gateway_status import Path, PathFacts, PeerFacts
+from peerd.publish.gateway_workloads import Installation
 from peerd.publish.lease import Lease
 from peerd.publish.leftovers import Leftovers
+from peerd.publish.own_gateway_status import OwnFacts
 from peerd.publish.probe import GatewayProbes, tls_probe
 from peerd.publish.statuses import OWNED, STATUS_KINDS, Statuses, resource
 from peerd.publish.writer import Notice, Ref, Transition, Writer
@@ -37,6 +41,7 @@ from peerd.transport.tls import TlsSource
 log = structlog.get_logger("peerd.publishing")
 
 LEASE_NAME = "peerd"
+SERVICE_NAME = "istiod"  # in front of peerd, so that tools and charts find it (decision D35)
 _FLUSH = 0.1  # seconds that changes are gathered for
 _LOOK = 1.0  # and between two looks at what only time changes
 _SILENCE = 5.0  # what a restart finds stale is heard of a moment later
@@ -90,9 +95,11 @@ class Publishing:
             cluster=config.cluster_id,
             peer=self._peer_facts,
             path=self._path_facts,
-            beside=config.mode == "beside",
+            beside=config.mode != "standalone",
             peering=config.peering,
+            own=self._gateway_facts,
         )
+        self._gateways = self._gateway_controller(objects) if config.gateway_image else None
         self._leftovers = Leftovers(transport, self.events, config.system_namespace, source)
         self._probes: GatewayProbes | None = None
         self._table: PeerTable | None = None
@@ -112,6 +119,10 @@ class Publishing:
     def applied(self, changes: Iterable[ObjectChange]) -> None:
         """Objects of the source."""
         for change in changes:
+            if self._gateways is not None and change.kind == "Gateway":
+                self._gateways.object(
+                    change.key, change.object if isinstance(change.object, Gateway) else None
+                )
             if change.kind in STATUS_KINDS:
                 self._statuses.object(change.kind, change.key, change.object)
                 self._changed.set()
@@ -157,6 +168,8 @@ class Publishing:
         """Sources and what was restored of peers are derived: from now on it is said."""
         self._settled = True
         self._statuses.settle()
+        if self._gateways is not None:
+            self._gateways.settle()
         self._changed.set()
 
     # -- running -----------------------------------------------------------------------------------------
@@ -168,6 +181,8 @@ class Publishing:
             tasks.create_task(self.events.run())
             tasks.create_task(self._flush_for_ever())
             tasks.create_task(self._look_for_leftovers())
+            if self._gateways is not None:
+                tasks.create_task(self._gateways.run())
 
     async def probe(self, tls: TlsSource) -> None:
         """Probe the gateways of peers with the control plane's certificate, until cancelled."""
@@ -208,6 +223,22 @@ class Publishing:
             self._statuses.stale(self._stale())
             self._statuses.flush()
             self._tell()
+
+    def _gateway_controller(self, objects: KubeObjects) -> GatewayController:
+        config = self._config
+        installation = Installation(
+            image=config.gateway_image,
+            envoy_image=config.envoy_image,
+            host=f"{SERVICE_NAME}.{config.system_namespace}.svc",
+            cluster_id=config.cluster_id,
+            trust_domain=config.trust_domain or "cluster.local",
+            system_namespace=config.system_namespace,
+            peerd_account=config.peer_service_account,
+        )
+        return GatewayController(objects, self.writer, self.lease, installation, self.peer_changed)
+
+    def _gateway_facts(self, key: ObjectKey) -> OwnFacts | None:
+        return None if self._gateways is None else self._gateways.facts(key)
 
     async def _look_for_leftovers(self) -> None:
         while True:

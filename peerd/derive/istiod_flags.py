@@ -50,7 +50,9 @@ def istiod_flags(
 
 def _is_istiod(found: Deployment, revision: str) -> bool:
     meta = found.metadata
-    return meta.labels.get(APP) == ISTIOD and labels.in_revision(meta.labels, revision)
+    # A peerd that serves ztunnels itself has istiod's label, for istioctl's sake (decision D35).
+    ours = meta.labels.get("app.kubernetes.io/name") == "peerd"
+    return meta.labels.get(APP) == ISTIOD and not ours and labels.in_revision(meta.labels, revision)
 
 
 def _rolled_out(found: Deployment) -> bool:

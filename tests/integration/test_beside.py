@@ -15,12 +15,19 @@ import yaml
 from peerd.ca import authority
 from tests.support import rbac
 from tests.support.apiserver import ApiServer
-from tests.support.istiod_stand_in import MULTI_NETWORK, RIGHT, SELECT, Istiod
+from tests.support.istiod_stand_in import (
+    BESIDE_ROLES,
+    ISTIO,
+    MULTI_NETWORK,
+    RIGHT,
+    SELECT,
+    Istiod,
+    generated,
+    short,
+)
 from tests.support.kube_cluster import SYSTEM, KubeCluster, namespace
 
 GLOBAL = {"solo.io/service-scope": "global"}
-ISTIO = "networking.istio.io/v1"
-BESIDE_ROLES = Path(rbac.BASE).parent / "beside"
 
 
 class East(KubeCluster):
@@ -45,30 +52,19 @@ class East(KubeCluster):
 
     def written(self) -> dict[str, dict[str, Any]]:
         """Generated objects by `<Kind>/<namespace>/<name>`."""
-        return {
-            f"{kind}/{tree['metadata']['namespace']}/{tree['metadata']['name']}": tree
-            for kind in ("ServiceEntry", "WorkloadEntry")
-            for tree in self.api.admin.items(ISTIO, kind)
-            if tree["metadata"].get("labels", {}).get("peerd.io/generated") == "true"
-        }
+        return generated(self.api)
 
     async def until_written(self, wanted: set[str], seconds: float = 30) -> dict[str, dict[str, Any]]:
         """Wait until exactly these are there; names may end in `*`."""
 
         def there() -> dict[str, dict[str, Any]] | None:
             found = self.written()
-            short = {_short(key) for key in found}
-            assert short == wanted, f"there: {sorted(short)}"
+            names = {short(key) for key in found}
+            assert names == wanted, f"there: {sorted(names)}"
             return found or {"nothing": {}}
 
         found: dict[str, dict[str, Any]] = await self.until(there, seconds, f"{sorted(wanted)} written")
         return found
-
-
-def _short(key: str) -> str:
-    """Without the hash of place and gateway."""
-    kind, where, name = key.split("/")
-    return f"{kind}/{where}/{name.rpartition('.')[0]}" if kind == "WorkloadEntry" else key
 
 
 @pytest.fixture
@@ -132,7 +128,7 @@ async def test_imports_are_written_and_go(clusters: tuple[East, KubeCluster]) ->
     assert entry["subjectAltNames"] == ["spiffe://cluster.local/ns/shop/sa/reviews"]
     assert "addresses" not in entry, "addresses are istiod's to give (D28)"
     assert "status" not in found[ENTRY]
-    (endpoints,) = (tree["spec"] for key, tree in found.items() if _short(key) == ENDPOINTS)
+    (endpoints,) = (tree["spec"] for key, tree in found.items() if short(key) == ENDPOINTS)
     assert (endpoints["network"], endpoints["weight"]) == ("west-net", 3)
     assert "address" not in endpoints
 
@@ -177,7 +173,7 @@ async def test_flags_decide_where_entries_lie(clusters: tuple[East, KubeCluster]
 
     east.istiod.flags(RIGHT)
     await asyncio.sleep(3)
-    assert {_short(key) for key in east.written()} == AWAY, "older Pods may still run with the old flags"
+    assert {short(key) for key in east.written()} == AWAY, "older Pods may still run with the old flags"
     east.istiod.rolled_out()
     await east.until_written({ENTRY, ENDPOINTS})
 
@@ -215,12 +211,12 @@ def _has_shop(east: East) -> bool:
 
 
 def _weights(east: East) -> list[int]:
-    return [tree["spec"]["weight"] for key, tree in east.written().items() if _short(key) == ENDPOINTS]
+    return [tree["spec"]["weight"] for key, tree in east.written().items() if short(key) == ENDPOINTS]
 
 
-def _tree(east: East, short: str) -> dict[str, Any]:
-    (tree,) = (tree for key, tree in east.written().items() if _short(key) == short)
-    return {"apiVersion": ISTIO, "kind": short.partition("/")[0], **tree}
+def _tree(east: East, wanted: str) -> dict[str, Any]:
+    (tree,) = (tree for key, tree in east.written().items() if short(key) == wanted)
+    return {"apiVersion": ISTIO, "kind": wanted.partition("/")[0], **tree}
 
 
 def _service(name: str) -> dict[str, Any]:

@@ -21,11 +21,14 @@ from peerd.serve.own_tls import OwnTls
 from peerd.serve.pods import PodIndex
 from peerd.serve.token_review import TokenReviewVerifier
 from peerd.transport.grpcaio import GrpcServer
+from tests.support import rbac
 from tests.support.apiserver import ApiServer
 
 SELECT = "PILOT_ENABLE_K8S_SELECT_WORKLOAD_ENTRIES"
 MULTI_NETWORK = "AMBIENT_ENABLE_MULTI_NETWORK"
 RIGHT = {SELECT: "false"}
+ISTIO = "networking.istio.io/v1"
+BESIDE_ROLES = rbac.BASE.parent / "beside"
 
 
 class Istiod:
@@ -80,6 +83,22 @@ class Istiod:
         """Certify no more."""
         await self._server.close(0)
         await self._transport.close()
+
+
+def generated(api: ApiServer) -> dict[str, dict[str, Any]]:
+    """What lies there of peerd's making, by `<Kind>/<namespace>/<name>`."""
+    return {
+        f"{kind}/{tree['metadata']['namespace']}/{tree['metadata']['name']}": tree
+        for kind in ("ServiceEntry", "WorkloadEntry")
+        for tree in api.admin.items(ISTIO, kind)
+        if tree["metadata"].get("labels", {}).get("peerd.io/generated") == "true"
+    }
+
+
+def short(key: str) -> str:
+    """The key of a generated object, without the hash of place and gateway."""
+    kind, where, name = key.split("/")
+    return f"{kind}/{where}/{name.rpartition('.')[0]}" if kind == "WorkloadEntry" else key
 
 
 def deployment(flags: dict[str, str]) -> dict[str, Any]:

@@ -84,6 +84,12 @@ def test_no_istiod_is_unknown_at_first_and_nothing_new_later():
     assert read(before=SAFE) == SAFE
 
 
+def test_peerd_is_no_istiod():
+    """Standalone it carries istiod's label, so that istioctl finds it (D35)."""
+    other = deployment(name="peerd", labels={"app.kubernetes.io/name": "peerd"}, container="peerd")
+    assert read(deployment(RIGHT), other) == SAFE
+
+
 def test_other_container_names_are_unknown():
     """Only istiod's own container says what istiod does."""
     assert not read(deployment(RIGHT, container="pilot")).safe
