@@ -1,4 +1,4 @@
-"""An API server over HTTP/1.1: the ApiTransport of production, on aiohttp (ADR 9)."""
+"""An API server over HTTP/1.1: the ApiTransport of production, on aiohttp (ADR 11)."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
