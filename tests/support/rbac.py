@@ -28,6 +28,11 @@ class Grant:
     namespace: str = ""
     name: str = ""
 
+    def __str__(self) -> str:
+        kind = f"{self.resource}.{self.group}" if self.group else self.resource
+        name = f" {self.name}" if self.name else ""
+        return f"{self.verb} {kind}{name} in {self.namespace or 'all namespaces'}"
+
     def covers(self, request: Request) -> bool:
         """Whether this is what allowed it.
 
