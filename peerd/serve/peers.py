@@ -221,6 +221,7 @@ class PeerService:
         """Answer heartbeats, whatever the data stream does (decision D17)."""
         hello, certificate = self._admit(stream)
         key = hello.cluster, hello.instance
+        missed = False
         while True:
             try:
                 async with asyncio.timeout(self._rules.stale_after):
@@ -233,10 +234,15 @@ class PeerService:
                 answer = encode_heartbeat(decode_heartbeat(message))
             except PeerProtocolError as error:
                 raise StreamClosed(StatusCode.INVALID_ARGUMENT, str(error)) from None
-            if (session := self._sessions.get(key)) is not None:
+            session = self._sessions.get(key)
+            if session is not None:
                 _check_issuer(session, certificate)
                 session.last_heartbeat = self._clock.time()
                 session.heard = self._clock.monotonic()
+            elif missed:
+                # Answers would keep a peer content whose data comes from nowhere.
+                raise StreamClosed(StatusCode.UNAVAILABLE, "no data stream of this instance is served")
+            missed = session is None  # the first may come before its data stream is entered
             await stream.send(answer)
 
     def _session(self, hello: Hello, certificate: PeerCertificate, stream: Stream) -> _Session:
