@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: help install demo test lint types layers unit simulate proto proto-check apiserver helm manifests bench clean
+.PHONY: help install demo test lint types layers unit simulate simulate-many shrink mutate proto proto-check apiserver helm manifests bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -22,7 +22,7 @@ install: $(STAMP)  ## everything into .venv
 demo: $(STAMP)  ## two whole clusters on this machine, peered and shown
 	$(BIN)/peerd demo
 
-test: $(STAMP) lint types layers proto-check apiserver helm unit  ## lint, types, layers, generated code, all tests
+test: $(STAMP) lint types layers proto-check apiserver helm unit simulate-many  ## lint, types, layers, generated code, all tests
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -39,8 +39,19 @@ unit: $(STAMP)
 
 SEEDS ?= 100
 FROM ?= 0
+SEED ?= 1
+SLICE ?= 1/1
 simulate: $(STAMP)  ## seeded histories of whole clusters: SEEDS=n, FROM=k to replay
-	$(BIN)/python -m tests.simulation.simulate --seeds $(SEEDS) --from $(FROM)
+	$(BIN)/python -m tests.simulation.simulate --seeds $(SEEDS) --from $(FROM) --workers $(WORKERS)
+
+simulate-many: $(STAMP)  ## a thousand new ones; everything that can happen must happen
+	$(BIN)/python -m tests.simulation.simulate --seeds 1000 --workers $(WORKERS)
+
+shrink: $(STAMP)  ## make a failing history shorter: SEED=n
+	$(BIN)/python -m tests.simulation.shrink $(SEED)
+
+mutate: $(STAMP)  ## break peerd in a hundred places and see who notices: SLICE=i/n; not a part of `make test`
+	$(BIN)/python -m tests.simulation.mutate --slice $(SLICE)
 
 proto: $(STAMP)  ## generate peerd/api from api/*.proto
 	$(BIN)/python api/generate.py peerd/api

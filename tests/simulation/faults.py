@@ -9,7 +9,9 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from random import Random
 
-from tests.simulation.cluster import SimCluster
+from tests.simulation.cluster import IDENTITY
+from tests.simulation.replica import Replica
+from tests.simulation.strangers import STRANGERS
 from tests.simulation.truth import GLOBAL, LOCAL, TAKEOVER
 from tests.simulation.world import World
 
@@ -44,9 +46,9 @@ class Chaos:
         self._over.set()
         await asyncio.gather(*mending)
         self._over.clear()
-        for cluster in self.world.clusters.values():
-            cluster.clock.skew = 0.0
-            cluster.skewed_at = self.world.loop.time()
+        for replica in self.world.replicas.values():
+            replica.clock.skew = 0.0
+            replica.skewed_at = self.world.loop.time()
         self.note("world", "every fault ends")
 
     def note(self, where: str, what: str) -> None:
@@ -57,8 +59,14 @@ class Chaos:
         one, other = random.sample(list(self.world.clusters), 2)
         return one, other
 
-    def up(self, random: Random) -> SimCluster | None:
-        found = [each for each in self.world.clusters.values() if each.running]
+    def hosts(self, random: Random) -> tuple[str, str]:
+        """One replica each of two clusters."""
+        one, other = self.two(random)
+        clusters = self.world.clusters
+        return random.choice(clusters[one].replicas).name, random.choice(clusters[other].replicas).name
+
+    def up(self, random: Random) -> Replica | None:
+        found = [each for each in self.world.replicas.values() if each.running]
         return random.choice(found) if found else None
 
 
@@ -125,12 +133,18 @@ async def relink(chaos: Chaos, random: Random) -> bool:
 
 async def partition(chaos: Chaos, random: Random) -> bool:
     one, other = chaos.two(random)
-    return _cut(chaos, random, [(one, other), (other, one)], f"partition {one} | {other}")
+    ways = _ways(chaos, one, other)
+    return _cut(chaos, random, [*ways, *((b, a) for a, b in ways)], f"partition {one} | {other}")
 
 
 async def one_way(chaos: Chaos, random: Random) -> bool:
     one, other = chaos.two(random)
-    return _cut(chaos, random, [(one, other)], f"nothing passes from {one} to {other}")
+    return _cut(chaos, random, _ways(chaos, one, other), f"nothing passes from {one} to {other}")
+
+
+def _ways(chaos: Chaos, one: str, other: str) -> list[tuple[str, str]]:
+    clusters = chaos.world.clusters
+    return [(a.name, b.name) for a in clusters[one].replicas for b in clusters[other].replicas]
 
 
 def _cut(chaos: Chaos, random: Random, ways: list[tuple[str, str]], what: str) -> bool:
@@ -151,7 +165,7 @@ def _cut(chaos: Chaos, random: Random, ways: list[tuple[str, str]], what: str) -
 
 
 async def drop(chaos: Chaos, random: Random) -> bool:
-    connections = chaos.world.fabric.between(*chaos.two(random))
+    connections = chaos.world.fabric.between(*chaos.hosts(random))
     for connection in connections:
         chaos.note("network", f"drop {connection.client} -> {connection.server}")
         connection.drop()
@@ -160,7 +174,7 @@ async def drop(chaos: Chaos, random: Random) -> bool:
 
 async def half_open(chaos: Chaos, random: Random) -> bool:
     """One end loses the connection, and the other does not learn it."""
-    connections = chaos.world.fabric.between(*chaos.two(random))
+    connections = chaos.world.fabric.between(*chaos.hosts(random))
     for connection in connections:
         host = random.choice((connection.client, connection.server))
         chaos.note("network", f"half-open {connection.client} -> {connection.server}, lost at {host}")
@@ -169,7 +183,7 @@ async def half_open(chaos: Chaos, random: Random) -> bool:
 
 
 async def throttle(chaos: Chaos, random: Random) -> bool:
-    link = chaos.world.fabric.link(*chaos.two(random))
+    link = chaos.world.fabric.link(*chaos.hosts(random))
     if link.bytes_per_second:
         return False
     link.bytes_per_second = random.choice((100.0, 2000.0))
@@ -202,17 +216,17 @@ async def ztunnel_restart(chaos: Chaos, random: Random) -> bool:
 
 
 async def pause(chaos: Chaos, random: Random) -> bool:
-    cluster = chaos.up(random)
-    if cluster is None or cluster.process is None:
+    replica = chaos.up(random)
+    if replica is None or replica.process is None:
         return False
-    process, seconds = cluster.process, random.choice((1.0, 10.0, 40.0, 60.0)) * random.uniform(0.5, 1.5)
-    chaos.note(cluster.name, f"pause for {seconds:.0f} s")
+    process, seconds = replica.process, random.choice((1.0, 10.0, 40.0, 60.0)) * random.uniform(0.5, 1.5)
+    chaos.note(replica.name, f"pause for {seconds:.0f} s")
     chaos.world.loop.pause(process)
 
     async def mend() -> None:
         if process.paused:
             chaos.world.loop.resume(process)
-            cluster.disturbed_at = chaos.world.loop.time()
+            replica.disturbed_at = chaos.world.loop.time()
 
     chaos.later(seconds, mend)
     return True
@@ -236,38 +250,50 @@ async def lose_disk(chaos: Chaos, random: Random) -> bool:
 
 async def recreate(chaos: Chaos, random: Random) -> bool:
     """A new cluster under the same name, with the same objects."""
-    return await _restart(chaos, random, "recreate")
-
-
-async def _restart(chaos: Chaos, random: Random, how: str) -> bool:
-    cluster = chaos.up(random)
-    if cluster is None:
+    cluster = random.choice(list(chaos.world.clusters.values()))
+    if not all(replica.running for replica in cluster.replicas):
         return False
     seconds = random.choice((0.5, 5.0, 30.0, 70.0)) * random.uniform(0.5, 1.5)
-    chaos.note(cluster.name, f"{how}, back after {seconds:.0f} s")
-    if how == "restart":
-        await cluster.stop()
-    else:
-        await cluster.crash(silently=how == "power loss")
-        chaos.world.validators.crashed(cluster.name, chaos.world.loop.time())
-    if how == "disk loss":
-        cluster.lose_disk()
-    elif how == "recreate":
-        cluster.new_lineage()
-
-    async def mend() -> None:
-        await cluster.start()
-        chaos.note(cluster.name, "is back")
-
-    chaos.later(seconds, mend)
+    chaos.note(cluster.name, f"recreate, back after {seconds:.0f} s")
+    for replica in cluster.replicas:
+        await replica.crash(silently=False)
+        chaos.world.validators.crashed(replica.name, chaos.world.loop.time())
+    cluster.new_lineage()
+    for replica in cluster.replicas:
+        _back(chaos, replica, seconds)
     return True
 
 
+async def _restart(chaos: Chaos, random: Random, how: str) -> bool:
+    replica = chaos.up(random)
+    if replica is None:
+        return False
+    seconds = random.choice((0.5, 5.0, 30.0, 70.0)) * random.uniform(0.5, 1.5)
+    chaos.note(replica.name, f"{how}, back after {seconds:.0f} s")
+    if how == "restart":
+        await replica.stop()
+    else:
+        await replica.crash(silently=how == "power loss")
+        chaos.world.validators.crashed(replica.name, chaos.world.loop.time())
+    if how == "disk loss":
+        replica.lose_disk()
+    _back(chaos, replica, seconds)
+    return True
+
+
+def _back(chaos: Chaos, replica: Replica, seconds: float) -> None:
+    async def mend() -> None:
+        await replica.start()
+        chaos.note(replica.name, "is back")
+
+    chaos.later(seconds, mend)
+
+
 async def skew(chaos: Chaos, random: Random) -> bool:
-    cluster = random.choice(list(chaos.world.clusters.values()))
-    cluster.clock.skew = random.choice((-3600.0, -60.0, -5.0, 5.0, 40.0, 0.0))
-    cluster.skewed_at = chaos.world.loop.time()
-    chaos.note(cluster.name, f"its wall clock is wrong by {cluster.clock.skew:.0f} s")
+    replica = random.choice(list(chaos.world.replicas.values()))
+    replica.clock.skew = random.choice((-3600.0, -60.0, -5.0, 5.0, 40.0, 0.0))
+    replica.skewed_at = chaos.world.loop.time()
+    chaos.note(replica.name, f"its wall clock is wrong by {replica.clock.skew:.0f} s")
     return True
 
 
@@ -278,6 +304,73 @@ async def new_issuer(chaos: Chaos, random: Random) -> bool:
     return True
 
 
+async def stranger(chaos: Chaos, random: Random) -> bool:
+    """Somebody breaks the protocol (strangers.py)."""
+    replica, who = chaos.up(random), random.choice(STRANGERS)
+    if replica is None:
+        return False
+    chaos.note(replica.name, f"a stranger comes: {who.name}")
+    chaos.world.visit(who, replica, Random(random.random()))
+    return True
+
+
+async def impostor(chaos: Chaos, random: Random) -> bool:
+    """A control plane shows another identity for a while: nobody wants it, nor believes it."""
+    cluster = random.choice(list(chaos.world.clusters.values()))
+    if cluster.identity != IDENTITY:
+        return False
+    chaos.note(cluster.name, "shows another identity")
+    cluster.show("spiffe://cluster.local/ns/default/sa/nobody")
+    for replica in cluster.replicas:
+        for connection in chaos.world.fabric.of(replica.name):
+            if {connection.client, connection.server} <= chaos.world.replicas.keys():
+                connection.drop()
+
+    async def mend() -> None:
+        cluster.show(IDENTITY)
+
+    chaos.later(random.choice((10.0, 60.0, 140.0)), mend)
+    return True
+
+
+async def mirror(chaos: Chaos, random: Random) -> bool:
+    """A Gateway is edited to lead to its own cluster: it says so itself, or only who answers there does."""
+    viewer = random.choice(list(chaos.world.clusters))
+    peers = sorted(chaos.world.truth.links[viewer])
+    if not peers or chaos.world.mirrored & {viewer}:
+        return False
+    chaos.world.mirror(viewer, random.choice(peers), says_so=random.random() < 0.5)
+
+    async def mend() -> None:
+        chaos.world.unmirror(viewer)
+
+    chaos.later(random.choice((5.0, 60.0)), mend)
+    return True
+
+
+async def move(chaos: Chaos, random: Random) -> bool:
+    """Its address changes, and the Gateways that name it are edited only later."""
+    cluster = random.choice(list(chaos.world.clusters))
+    chaos.world.move(cluster)
+    _rerouted_later(chaos, random, cluster)
+    return True
+
+
+async def relabel(chaos: Chaos, random: Random) -> bool:
+    """Its network changes; until the Gateways that name it are edited, its peers refuse it."""
+    cluster = random.choice(list(chaos.world.clusters))
+    chaos.world.relabel(cluster)
+    _rerouted_later(chaos, random, cluster)
+    return True
+
+
+def _rerouted_later(chaos: Chaos, random: Random, cluster: str) -> None:
+    async def mend() -> None:
+        chaos.world.reroute(cluster)
+
+    chaos.later(random.choice((0.5, 10.0, 70.0)), mend)
+
+
 USERS: dict[str, tuple[int, Operator]] = {
     "scale": (6, scale),
     "label": (3, label),
@@ -285,6 +378,9 @@ USERS: dict[str, tuple[int, Operator]] = {
     "delete": (1, delete),
     "policy": (2, policy),
     "relink": (1, relink),
+    "move": (1, move),
+    "relabel": (1, relabel),
+    "mirror": (1, mirror),
 }
 FAULTS: dict[str, tuple[int, Operator]] = {
     "partition": (3, partition),
@@ -302,11 +398,12 @@ FAULTS: dict[str, tuple[int, Operator]] = {
     "recreate": (1, recreate),
     "skew": (1, skew),
     "new issuer": (1, new_issuer),
+    "impostor": (1, impostor),
+    "stranger": (2, stranger),
 }
 
 
-def draw(random: Random, operators: dict[str, tuple[int, Operator]]) -> tuple[str, Operator]:
-    """One of them, by weight."""
+def draw(random: Random, operators: dict[str, tuple[int, Operator]]) -> str:
+    """The name of one of them, by weight."""
     names = list(operators)
-    name = random.choices(names, [operators[each][0] for each in names])[0]
-    return name, operators[name][1]
+    return random.choices(names, [operators[each][0] for each in names])[0]

@@ -7,7 +7,8 @@ the running peerds only their allocations are asked, for which address a host go
 import msgspec
 
 from peerd.app.peerd import _settings
-from peerd.derive.world import Commit, World
+from peerd.derive.commit import Commit
+from peerd.derive.world import World
 from peerd.encode.address import encode_address
 from peerd.encode.policy import encode_policy
 from peerd.model.changes import Change, ImportChange, PeerChange
@@ -15,6 +16,7 @@ from peerd.model.federation import Freshness, PeerView
 from peerd.model.kube.meta import ObjectKey
 from peerd.model.types import ADDRESS, AUTHORIZATION
 from tests.simulation.cluster import SimCluster
+from tests.simulation.replica import Replica
 from tests.simulation.truth import Truth
 from tests.support.ztunnel_rules import world_violations
 
@@ -23,23 +25,30 @@ class Oracle:
     """Of one moment of the truth; make a new one when that changes."""
 
     def __init__(self, clusters: dict[str, SimCluster], truth: Truth) -> None:
-        self._clusters = clusters
         self._truth = truth
         self._own = {name: _derive(each, list(each.objects.values())) for name, each in clusters.items()}
+        self._made: dict[tuple[str, tuple[Change, ...]], dict[str, dict[str, str]]] = {}
 
-    def versions(self, name: str) -> dict[str, dict[str, str]]:
-        """What cluster *name* must serve: per type, resource name -> version."""
-        cluster = self._clusters[name]
-        assert cluster.peerd is not None
+    def versions(self, replica: Replica) -> dict[str, dict[str, str]]:
+        """What *replica* must serve: per type, resource name -> version."""
+        peerd = replica.peerd
+        assert peerd is not None
+        allocations = tuple(peerd._allocator.restore())
+        key = replica.cluster.name, allocations
+        if key not in self._made:
+            self._made[key] = self._derived(replica.cluster, allocations)
+        return self._made[key]
+
+    def _derived(self, cluster: SimCluster, allocations: tuple[Change, ...]) -> dict[str, dict[str, str]]:
         changes: list[Change] = list(cluster.objects.values())
-        for peer in sorted(self._truth.links[name]):
+        for peer in sorted(self._truth.links[cluster.name]):
             key = gateway_key(peer)
             exports = self._own[peer]
             assert exports.info is not None
             info = msgspec.structs.replace(exports.info, lineage="any", version="any")
             changes.append(PeerChange(key, PeerView(key, info, Freshness.FRESH)))
             changes += [ImportChange(key, host, service) for host, service in exports.exports]
-        changes += cluster.peerd._allocator.restore()
+        changes += allocations
         commit = _derive(cluster, changes)
         broken = world_violations(
             (record for _, record in commit.addresses if record is not None),
@@ -61,7 +70,7 @@ def gateway_key(peer: str) -> ObjectKey:
 
 
 def _derive(cluster: SimCluster, changes: list[Change]) -> Commit:
-    world = World(_settings(cluster._config()))
+    world = World(_settings(cluster.replicas[0].config()))
     world.apply(changes)
     assert world.work()
     return world.commit()

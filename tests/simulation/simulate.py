@@ -7,93 +7,19 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 
-from peerd.ca import authority
-from peerd.protocol.peer_state import TRANSITIONS
-from tests.simulation.faults import FAULTS, NAMES, USERS, Chaos, draw
-from tests.simulation.history import History
-from tests.simulation.loop import EPOCH, run
-from tests.simulation.truth import GLOBAL, LOCAL, TAKEOVER
-from tests.simulation.world import World, watched_logs
+from tests.simulation import coverage
+from tests.simulation.faults import FAULTS, USERS
+from tests.simulation.story import Result, make_ca, run_seed
 
-_PHASES = 2
-_PHASE_SECONDS = 150.0
-_BETWEEN = 7.0  # seconds between two operators, on average
-
-
-class Result:
-    """One seed: its history, and what it broke, if anything."""
-
-    def __init__(self, seed: int, history: History, failure: BaseException | None, virtual: float) -> None:
-        self.seed = seed
-        self.history = history
-        self.failure = failure
-        self.virtual = virtual
-
-
-def make_ca(root: Path) -> Path:
-    """A CA directory for every cluster of every seed: the simulated network has no TLS."""
-    issuer = authority.make_root("simulation", EPOCH - 86_400)
-    directory = root / "ca"
-    authority.write_new(directory, authority.make_cluster_ca(issuer, "any", EPOCH - 86_400))
-    return directory
-
-
-def run_seed(seed: int, root: Path, ca: Path) -> Result:
-    """One whole history. Everything random in it comes from *seed*."""
-    home = root / f"seed-{seed}"
-    random = Random(f"{seed}/operators")
-    names = ("east", "west", "north", "south")[: random.choice((2, 2, 3, 3, 4))]
-    holder: dict[str, World] = {}
-
-    async def main() -> float:
-        world = holder["world"] = World(str(seed), home, ca, names)
-        with watched_logs(world):
-            try:
-                await _story(world, random)
-            finally:
-                await world.close()
-        if world.failure is not None:
-            raise world.failure
-        return world.loop.time()
-
-    failure: BaseException | None = None
-    virtual = 0.0
-    try:
-        virtual = run(main())
-    except Exception as error:  # noqa: BLE001 (reported with its seed)
-        failure = error
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
-    world = holder["world"]
-    return Result(seed, world.history, failure or world.failure, virtual or world.loop.time())
-
-
-async def _story(world: World, random: Random) -> None:
-    chaos = Chaos(world)
-    await world.start()
-    for name in world.clusters:
-        for service in random.sample(NAMES, 2):
-            world.put_service(name, service, random.choice((LOCAL, GLOBAL, GLOBAL, TAKEOVER)))
-            world.scale(name, service, random.choice((1, 2, 5)))
-        for peer in world.clusters:
-            if peer != name and random.random() < 0.8:
-                world.link(name, peer, random.choice((60, 90, 86_400)))
-    await world.quiesce()
-    for phase in range(_PHASES):
-        # In the first phase nobody changes anything: then no ztunnel may be told anything.
-        quiet = phase == 0 and random.random() < 0.5
-        end = world.loop.time() + _PHASE_SECONDS
-        while world.loop.time() < end:
-            await world.pass_time(random.expovariate(1 / _BETWEEN))
-            kinds = FAULTS if quiet or random.random() < 0.6 else USERS
-            name, operator = draw(random, kinds)
-            if await operator(chaos, random):
-                world.history.faults[name] += 1
-        await chaos.heal()
-        await world.quiesce()
+_ENOUGH = 500  # seeds from which on everything that can happen must have happened
+_DELIVERIES, _STEPS = 500, 5  # of the median seed
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -101,59 +27,122 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--from", dest="first", type=int, default=0, help="0: drawn, and printed")
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--history", action="store_true", help="print the history though nothing failed")
     parser.add_argument("--keep-going", action="store_true")
     chosen = parser.parse_args(arguments)
     first = chosen.first or Random().randrange(1, 1_000_000)
     print(f"seeds {first} to {first + chosen.seeds - 1}: make simulate SEEDS={chosen.seeds} FROM={first}")
-    shared = Path("/dev/shm")
-    root = Path(tempfile.mkdtemp(prefix="simulation-", dir=shared if shared.is_dir() else None))
-    started, results = time.monotonic(), []
-    try:
-        ca = make_ca(root)
-        for seed in range(first, first + chosen.seeds):
-            result = run_seed(seed, root, ca)
-            results.append(result)
-            if chosen.history or (result.failure is not None and not chosen.keep_going):
-                print("\n".join(result.history.lines))
-            if result.failure is not None:
-                print(f"seed {seed} FAILED: {result.failure!r}"[:1500])
+    started = time.monotonic()
+    total, failed = Total(), 0
+    with scratch() as (root, ca):
+        for result in _results(range(first, first + chosen.seeds), root, ca, chosen.workers):
+            total.add(result)
+            failing = result.failure is not None
+            failed += failing
+            if chosen.history or (failing and not chosen.keep_going):
+                print(result.history.text(result.plan))
+            if failing:
+                print(f"seed {result.seed} FAILED: {result.failure!r}"[:1500])
+                print(f"make simulate SEEDS=1 FROM={result.seed}; make shrink SEED={result.seed}", flush=True)
                 if not chosen.keep_going:
                     break
+    print(total.text(time.monotonic() - started))
+    missing = total.missing() if total.seeds >= _ENOUGH else []
+    if missing:
+        print("too little happened: " + "; ".join(missing))
+    return 1 if failed or missing else 0
+
+
+@contextmanager
+def scratch() -> Iterator[tuple[Path, Path]]:
+    """A directory for state directories, in memory where there is such a place, and a CA."""
+    shared = Path("/dev/shm")
+    root = Path(tempfile.mkdtemp(prefix="simulation-", dir=shared if shared.is_dir() else None))
+    try:
+        yield root, make_ca(root)
     finally:
         shutil.rmtree(root, ignore_errors=True)
-    print(report(results, time.monotonic() - started))
-    return 1 if any(each.failure is not None for each in results) else 0
 
 
-def report(results: list[Result], seconds: float) -> str:
+def _results(seeds: range, root: Path, ca: Path, workers: int) -> Iterator[Result]:
+    if workers <= 1:
+        for seed in seeds:
+            yield run_seed(seed, root, ca)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        try:
+            yield from pool.map(_run, ((seed, root, ca) for seed in seeds), chunksize=5)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _run(job: tuple[int, Path, Path]) -> Result:
+    result = run_seed(*job)
+    if result.failure is None:
+        result.history.lines = []  # nobody will read them
+    else:
+        result.failure.__traceback__ = None
+    return result
+
+
+class Total:
     """Counts over all seeds."""
-    faults: Counter[str] = Counter()
-    checks: Counter[str] = Counter()
-    transitions: Counter[tuple[str, str]] = Counter()
-    for each in results:
-        faults += each.history.faults
-        checks += each.history.checks
-        transitions += each.history.transitions
-    deliveries = statistics.median(each.history.deliveries for each in results)
-    operators = statistics.median(sum(each.history.faults.values()) for each in results)
-    never = [f"{a}+{b}" for a, b in TRANSITIONS if (a.value, b.value) not in transitions]
-    never += [name for name in (*FAULTS, *USERS) if name not in faults]
-    failed = sum(each.failure is not None for each in results)
-    hours = sum(each.virtual for each in results) / 3600
-    return "\n".join(
-        (
-            f"{len(results)} seeds, {failed} failed, {seconds:.1f} s, {seconds / len(results):.2f} s each",
-            f"{hours:.1f} virtual hours; median seed: {deliveries:.0f} deliveries, {operators:.0f} operators",
-            "operators    " + _counts(faults),
-            "checks       " + _counts(checks),
-            "transitions  " + _counts({f"{a}+{b}": count for (a, b), count in transitions.items()}),
-            "never seen   " + (", ".join(never) or "nothing"),
-        )
-    )
+
+    def __init__(self) -> None:
+        self.seeds = self.failed = 0
+        self._virtual = 0.0
+        self._deliveries: list[int] = []
+        self._steps: list[int] = []
+        self._operators: Counter[str] = Counter()
+        self.checks: Counter[str] = Counter()
+        self._transitions: Counter[tuple[str, str, str]] = Counter()
+
+    def add(self, result: Result) -> None:
+        """One more."""
+        history = result.history
+        self.seeds += 1
+        self.failed += result.failure is not None
+        self._virtual += result.virtual
+        self._deliveries.append(history.deliveries)
+        self._steps.append(sum(count for name, count in history.faults.items() if name in FAULTS))
+        self._operators += history.faults
+        self.checks += history.checks
+        self._transitions += history.transitions
+
+    def missing(self) -> list[str]:
+        """What should have happened in so many seeds and did not, in words."""
+        found = [f"no {name}" for name in (*FAULTS, *USERS) if name not in self._operators]
+        found += [
+            f"never {' + '.join(pair)}" for pair in coverage.expected() if pair not in self._transitions
+        ]
+        if statistics.median(self._deliveries) < _DELIVERIES:
+            found.append(f"the median seed has {statistics.median(self._deliveries):.0f} deliveries")
+        if statistics.median(self._steps) < _STEPS:
+            found.append(f"the median seed has {statistics.median(self._steps):.0f} faults")
+        return found
+
+    def text(self, seconds: float) -> str:
+        """The report."""
+        tables: dict[str, list[str]] = {}
+        for (table, state, event), count in sorted(self._transitions.items()):
+            tables.setdefault(table, []).append(f"{state} + {event} {count}")
+        deliveries, steps = statistics.median(self._deliveries), statistics.median(self._steps)
+        lines = [
+            f"{self.seeds} seeds, {self.failed} failed, {seconds:.1f} s, {seconds / self.seeds:.2f} s each",
+            f"median seed: {deliveries:.0f} deliveries, {steps:.0f} faults; {self._virtual / 3600:.0f} hours",
+            "operators: " + _counts(self._operators),
+            "checks: " + _counts(self.checks),
+            *(f"{table}: {', '.join(pairs)}" for table, pairs in tables.items()),
+            "never seen: " + (", ".join(" ".join(each) for each in self._unseen()) or "nothing"),
+        ]
+        return "\n".join(lines)
+
+    def _unseen(self) -> list[tuple[str, str, str]]:
+        return [each for each in coverage.expected() if each not in self._transitions]
 
 
-def _counts(counts: dict[str, int] | Counter[str]) -> str:
+def _counts(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from peerd.transport.base import StatusCode, Stream, StreamClosed
 from tests.simulation.loop import run
-from tests.simulation.network import Fabric, Host, SimStream
+from tests.simulation.network import Fabric, Host
+from tests.simulation.streams import SimStream
 
 METHOD = "/x/Echo"
 

@@ -18,8 +18,7 @@ from peerd.protocol.heartbeat import HeartbeatClient, HeartbeatRules
 from peerd.protocol.peer_session import PeerSession
 from peerd.protocol.peer_subscription import Put
 from peerd.serve.window import MergeWindow
-from tests.simulation.simulate import make_ca, run_seed
-from tests.simulation.validators import (
+from tests.simulation.guarantees import (
     BOUNDED_STALENESS,
     COMPLETE,
     ISOLATION,
@@ -30,6 +29,7 @@ from tests.simulation.validators import (
     POLICIES_FIRST,
     RESTART,
 )
+from tests.simulation.story import make_ca, run_seed
 
 _SEEDS = 25
 

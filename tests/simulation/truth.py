@@ -28,7 +28,7 @@ class Truth:
         self.clusters = tuple(clusters)
         self.services: dict[str, dict[str, Service]] = {each: {} for each in self.clusters}
         self.links: dict[str, set[str]] = {each: set() for each in self.clusters}
-        self.expired: set[tuple[str, str]] = set()
+        self.expired: set[tuple[str, str, str]] = set()  # viewer, peer, and which of the viewer's replicas
         self.generations: dict[str, int] = {}
         self._touched: dict[tuple[str, str], float] = {}
         self._gone: dict[tuple[str, ...], float] = {}
@@ -48,6 +48,14 @@ class Truth:
         for name in {*self.services[peer], *self.services[viewer]}:
             self._touched[viewer, name] = now
         self.look(now)
+
+    def rerouted(self, viewer: str, peer: str, now: float) -> None:
+        """The way from one to the other changed: endpoints, and all that is known of it, are made anew."""
+        for name in self.generations:
+            for kind in ("import", "endpoints"):
+                self._gone[kind, viewer, peer, name] = now
+            self._touched[viewer, name] = now
+        self._gone["link", viewer, peer] = now
 
     def pod_gone(self, cluster: str, pod: str, now: float) -> None:
         """A Pod was deleted."""
@@ -87,7 +95,10 @@ class Truth:
         service = self.services[cluster].get(name)
         if service is None or service.scope == LOCAL:
             return False
-        return viewer == cluster or (cluster in self.links[viewer] and (viewer, cluster) not in self.expired)
+        if viewer == cluster:
+            return True
+        gone = any((viewer, cluster) == (each[0], each[1]) for each in self.expired)
+        return cluster in self.links[viewer] and not gone
 
     def _absent(self) -> Iterable[tuple[str, ...]]:
         names = sorted({*self.generations})

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -12,13 +12,17 @@ import structlog
 
 from peerd.model.kube.kinds import KINDS_BY_NAME
 from peerd.model.types import ADDRESS, AUTHORIZATION
+from peerd.protocol.peer_state import PeerState
 from tests.simulation.cluster import SimCluster
+from tests.simulation.guarantees import LIVENESS, NO_ERRORS, REFUSAL
 from tests.simulation.history import History, Violation
 from tests.simulation.loop import Process, VirtualLoop
-from tests.simulation.network import Fabric
+from tests.simulation.network import Fabric, Host, SimChannel
 from tests.simulation.oracle import Oracle, gateway_key
+from tests.simulation.replica import XDS_PORT, Replica
+from tests.simulation.strangers import Stranger, visit
 from tests.simulation.truth import GLOBAL, TAKEOVER, Service, Truth
-from tests.simulation.validators import LIVENESS, NO_ERRORS, Validators
+from tests.simulation.validators import Validators
 from tests.simulation.ztunnel import SimZtunnel
 from tests.support import clusters as objects
 
@@ -28,6 +32,9 @@ longest silence before a dead stream is given up (45 s), summaries held steady (
 
 _KEEPALIVE = 40.0  # seconds until a ztunnel's HTTP/2 pings find that its peerd's node lost power
 _LATENCY = (0.0005, 0.08)
+ASKED = ("shop/web.shop.mesh.internal", "shop/cart.shop.mesh.internal", "shop/web.shop.svc.cluster.local")
+"""What a ztunnel on demand asks for."""
+
 _LABELS = {GLOBAL: {"solo.io/service-scope": "global"}, TAKEOVER: {"istio.io/global": "true"}}
 
 
@@ -38,23 +45,29 @@ class World:
         seed: of all randomness.
         root: a directory for state directories.
         ca: a CA directory.
-        names: the clusters.
-        ztunnels: how many for each.
+        names: the clusters, and how many replicas of peerd each has.
+        on_demand: clusters that also have a ztunnel that asks for single names.
     """
 
-    def __init__(self, seed: str, root: Path, ca: Path, names: tuple[str, ...], ztunnels: int = 1) -> None:
+    def __init__(
+        self, seed: str, root: Path, ca: Path, names: Mapping[str, int], on_demand: Collection[str] = ()
+    ) -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
         self.loop = loop
         self.history = History()
         self.truth = Truth(names)
         self.clusters: dict[str, SimCluster] = {}
-        self.validators = Validators(self.history, self.truth, self.clusters)
-        self.fabric = Fabric(Random(f"{seed}/network"), _LATENCY, self._delivered)
-        for number, name in enumerate(names, 1):
-            self.clusters[name] = SimCluster(
+        self.replicas: dict[str, Replica] = {}
+        self.validators = Validators(self.history, self.truth, self.replicas)
+        self.fabric = Fabric(Random(f"{seed}/network"), _LATENCY, self._delivered, self._sent)
+        self._moves = self._strangers = 0
+        self._mirrors: dict[str, tuple[str, bool]] = {}
+        for name, replicas in names.items():
+            cluster = self.clusters[name] = SimCluster(
                 name,
-                f"192.0.2.{number}",
+                self.new_address(),
+                replicas=replicas,
                 fabric=self.fabric,
                 loop=loop,
                 root=root,
@@ -62,17 +75,18 @@ class World:
                 seed=seed,
                 prepare=self._prepare,
             )
-            self.clusters[name].apply(
-                objects.system(f"{name}-net"),
+            self.replicas |= {each.name: each for each in cluster.replicas}
+            cluster.apply(
+                objects.system(cluster.network),
                 objects.namespace("shop"),
                 objects.node("node-1", name, f"{name}-a"),
             )
-        for name in names:
+        for name in self.replicas:
             self.validators.announced[name] = []
-        self.ztunnels = [
-            SimZtunnel(f"zt-{name}-{each}", name, self._connect(name, each), self)
-            for name in names
-            for each in range(ztunnels)
+        self.ztunnels = [SimZtunnel(f"zt-{name}", name, self._connect(name), self) for name in names]
+        self.ztunnels += [
+            SimZtunnel(f"zo-{name}", name, self._connect(name, "zo"), self, on_demand=ASKED)
+            for name in on_demand
         ]
         self._processes: dict[str, Process] = {}
         self._pods = 0
@@ -85,7 +99,7 @@ class World:
 
     async def start(self) -> None:
         """Every cluster and every ztunnel."""
-        await asyncio.gather(*(cluster.start() for cluster in self.clusters.values()))
+        await asyncio.gather(*(replica.start() for replica in self.replicas.values()))
         for client in self.ztunnels:
             self.start_ztunnel(client)
         self._watching.append(asyncio.ensure_future(self._tick()))
@@ -97,8 +111,8 @@ class World:
         await asyncio.gather(*self._watching, return_exceptions=True)
         for process in self._processes.values():
             await self.loop.kill(process)
-        for cluster in self.clusters.values():
-            await cluster.crash(silently=True)
+        for replica in self.replicas.values():
+            await replica.crash(silently=True)
 
     def start_ztunnel(self, client: SimZtunnel) -> None:
         """Run a ztunnel as a process of its own."""
@@ -112,7 +126,7 @@ class World:
         for connection in self.fabric.of(client.name):
             connection.vanish(client.name)
             connection.vanish(connection.other(client.name), after=True)
-        fresh = SimZtunnel(client.name, client.cluster, client._connect, self)
+        fresh = SimZtunnel(client.name, client.cluster, client._connect, self, on_demand=client.on_demand)
         self.ztunnels[self.ztunnels.index(client)] = fresh
         self.start_ztunnel(fresh)
 
@@ -135,8 +149,7 @@ class World:
             if self.loop.time() - began > seconds:
                 raise Violation(LIVENESS, f"after {seconds:.0f} quiet seconds: {'; '.join(wrong)}")
             await self.pass_time(3.0)
-        self.validators.quiet_at = self.loop.time()
-        self.validators.armed = True
+        self.validators.quiet(self.loop.time())
         self.history.now = self.loop.time()
         self.history.note("world", f"quiet: all views equal after {self.loop.time() - began:.0f} s")
         return self.loop.time() - began
@@ -185,18 +198,44 @@ class World:
         """An istio-remote Gateway in *viewer* that leads to *peer*."""
         self._log(viewer, f"link {peer}, expiry {expire_after} s")
         self.truth.links[viewer].add(peer)
-        self.truth.expired.discard((viewer, peer))
+        for replica in self.clusters[viewer].replicas:
+            self.truth.expired.discard((viewer, peer, replica.name))
         self.validators.expiry[viewer, peer] = expire_after
-        self.clusters[viewer].apply(
-            objects.remote_gateway(
-                f"peer-{peer}",
-                f"{peer}-net",
-                self.clusters[peer].address,
-                labels={"topology.istio.io/cluster": peer},
-                annotations={"peering.peerd.io/expire-after": str(expire_after)},
-            )
-        )
+        self._write_gateway(viewer, peer)
         self.truth.touch_peer(viewer, peer, self.loop.time())
+
+    def reroute(self, peer: str) -> None:
+        """Every Gateway that leads to *peer* is edited to what its address and network are now."""
+        for viewer in self.clusters:
+            if peer in self.truth.links[viewer]:
+                self._log(viewer, f"its Gateway to {peer} is brought up to date")
+                self._write_gateway(viewer, peer)
+                self.truth.rerouted(viewer, peer, self.loop.time())
+
+    def move(self, cluster: str) -> None:
+        """The load balancer before the cluster's gateway gets another address."""
+        self.clusters[cluster].move(self.new_address())
+        self._log(cluster, f"its gateway moves to {self.clusters[cluster].address}")
+        for replica in self.clusters[cluster].replicas:
+            for connection in self.fabric.of(replica.name):
+                if connection.server == replica.name and connection.client in self.replicas:
+                    connection.drop()
+
+    def relabel(self, cluster: str) -> None:
+        """The cluster gets another network: everything of it changes, here and wherever it is imported."""
+        found = self.clusters[cluster]
+        found.network = f"{cluster}-net" if found.network.endswith("2") else f"{cluster}-net2"
+        self._log(cluster, f"its network is {found.network}")
+        found.apply(objects.system(found.network))
+        now = self.loop.time()
+        for viewer in self.clusters:
+            if viewer == cluster or cluster in self.truth.links[viewer]:
+                self.truth.rerouted(viewer, cluster, now)
+
+    def new_address(self) -> str:
+        """One that nobody has had."""
+        self._moves += 1
+        return f"192.0.2.{self._moves}"
 
     def unlink(self, viewer: str, peer: str) -> None:
         """Delete it."""
@@ -204,6 +243,56 @@ class World:
         self.truth.links[viewer].discard(peer)
         self.clusters[viewer].apply(objects.gone("Gateway", "istio-system", gateway_key(peer).name))
         self.truth.touch_peer(viewer, peer, self.loop.time())
+
+    def _write_gateway(self, viewer: str, peer: str) -> None:
+        network, address, cluster = self.clusters[peer].network, self.clusters[peer].address, peer
+        found = self._mirrors.get(viewer)
+        if found is not None and found[0] == peer:
+            address, cluster = self.clusters[viewer].address, viewer if found[1] else ""
+            network = self.clusters[viewer].network if found[1] else ""
+        self.clusters[viewer].apply(
+            objects.remote_gateway(
+                gateway_key(peer).name,
+                network,
+                address,
+                labels={"topology.istio.io/cluster": cluster} if cluster else {},
+                annotations={"peering.peerd.io/expire-after": str(self.validators.expiry[viewer, peer])},
+            )
+        )
+
+    def mirror(self, viewer: str, peer: str, *, says_so: bool) -> None:
+        """The Gateway to *peer* leads to *viewer* itself; with *says_so* by its labels."""
+        self._mirrors[viewer] = peer, says_so
+        self._log(viewer, f"its Gateway to {peer} leads to itself{', and says so' if says_so else ''}")
+        self._write_gateway(viewer, peer)
+        self.truth.rerouted(viewer, peer, self.loop.time())
+
+    def unmirror(self, viewer: str) -> None:
+        """And again to the peer."""
+        peer, _ = self._mirrors.pop(viewer)
+        if peer in self.truth.links[viewer]:
+            self._log(viewer, f"its Gateway to {peer} leads there again")
+            self._write_gateway(viewer, peer)
+            self.truth.rerouted(viewer, peer, self.loop.time())
+
+    @property
+    def mirrored(self) -> set[str]:
+        """Clusters of which a Gateway leads to themselves."""
+        return set(self._mirrors)
+
+    def visit(self, stranger: Stranger, replica: Replica, random: Random) -> None:
+        """Let somebody break the protocol."""
+
+        async def go() -> None:
+            self._strangers += 1
+            host = Host(self.fabric, f"stranger-{self._strangers}")
+            try:
+                if await visit(stranger, replica, random, host):
+                    self.history.checks[REFUSAL] += 1
+            except Violation as violation:
+                self.fail(violation)
+
+        self._watching.append(asyncio.ensure_future(go()))
 
     def put_policy(self, cluster: str, app: str) -> None:
         """An AuthorizationPolicy for the Pods of one Service."""
@@ -252,38 +341,48 @@ class World:
         except Violation as violation:
             self.fail(violation)
 
-    def _prepare(self, cluster: SimCluster, peerd: Any) -> None:
-        self.validators.watch(cluster, peerd, self._guard)
-        self._watching.append(asyncio.get_running_loop().create_task(self._finished(cluster, peerd)))
+    def _prepare(self, replica: Replica, peerd: Any) -> None:
+        self.validators.watch(replica, peerd, self._guard)
+        self._watching.append(asyncio.get_running_loop().create_task(self._finished(replica, peerd)))
 
-    async def _finished(self, cluster: SimCluster, peerd: Any) -> None:
+    async def _finished(self, replica: Replica, peerd: Any) -> None:
         while not peerd._tasks:  # noqa: ASYNC110 (it has no event for it)
             await asyncio.sleep(0.01)
         try:
             await peerd.finished()
         except asyncio.CancelledError:
-            if cluster.peerd is peerd:
+            if replica.peerd is peerd:
                 raise
         except Exception as error:  # noqa: BLE001 (whatever it is, it is a bug of ours)
-            self.fail(Violation(NO_ERRORS, f"a part of {cluster.name} failed: {error!r}"))
+            self.fail(Violation(NO_ERRORS, f"a part of {replica.name} failed: {error!r}"))
 
     def _delivered(self, source: str, target: str, method: str, message: bytes, answer: bool) -> None:
         self._guard(lambda: self.validators.delivered(source, target, method, message, answer))
 
+    def _sent(self, source: str, target: str, method: str, message: bytes, answer: bool) -> None:
+        self._guard(lambda: self.validators.sent(source, target, method, message, answer))
+
     def _different(self, oracle: Oracle) -> list[str]:
         wrong: list[str] = []
-        for name, cluster in self.clusters.items():
-            if cluster.peerd is None:
-                wrong.append(f"{name} does not run")
-                continue
-            expected, served = oracle.versions(name), cluster.versions()
+        expected: dict[str, dict[str, dict[str, str]]] = {}
+        for name, replica in self.replicas.items():
+            if replica.peerd is None:
+                return [f"{name} does not run"]
+            expected[name], served = oracle.versions(replica), replica.versions()
             for type_url in (ADDRESS, AUTHORIZATION):
-                wrong += _compare(f"{name} serves", expected[type_url], served[type_url])
-                for client in self.ztunnels:
-                    if client.cluster == name:
-                        wrong += _compare(
-                            f"{client.name} holds", expected[type_url], client.versions(type_url)
-                        )
+                wrong += _compare(f"{name} serves", expected[name][type_url], served[type_url])
+            shown = {row.key: row.status.state for row in replica.peerd.federation.table.snapshot()}
+            for peer in sorted(self.truth.links[replica.cluster.name]):
+                if (state := shown.get(gateway_key(peer))) is not PeerState.LIVE:
+                    wrong.append(f"{name} shows {peer} as {state}")
+        for client in self.ztunnels:
+            if client.at not in expected:
+                wrong.append(f"{client.name} is not connected")
+                continue
+            replica = self.replicas[client.at]
+            for type_url in (ADDRESS, AUTHORIZATION):
+                due = client.due(type_url, expected[client.at][type_url], replica)
+                wrong += _compare(f"{client.name} holds", due, client.versions(type_url))
         return wrong
 
     async def _tick(self) -> None:
@@ -308,12 +407,15 @@ class World:
         self.truth.pod_gone(cluster, pod, self.loop.time())
         self.validators.expect(cluster, pod, present=False, now=self.loop.time())
 
-    def _connect(self, name: str, each: int) -> Any:
-        client = f"zt-{name}-{each}"
-        for source, target in ((client, name), (name, client)):
-            self.fabric.link(source, target).latency = (0.0001, 0.002)
+    def _connect(self, name: str, kind: str = "zt") -> Any:
+        client = f"{kind}-{name}"
+        cluster = self.clusters[name]
+        for replica in cluster.replicas:
+            for source, target in ((client, replica.name), (replica.name, client)):
+                self.fabric.link(source, target).latency = (0.0001, 0.002)
         self.fabric.keepalive[client] = _KEEPALIVE
-        return self.clusters[name].connect(client)
+        host = Host(self.fabric, client)
+        return lambda: SimChannel(host, f"{cluster.local}:{XDS_PORT}")
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and task.exception() is not None:

@@ -14,9 +14,10 @@ from peerd.model.service import Service
 from peerd.model.types import ADDRESS, AUTHORIZATION, DELTA_METHOD
 from peerd.model.workload import Workload
 from peerd.protocol.client import DeltaClient
-from peerd.protocol.envelope import DeltaResponse, Node
+from peerd.protocol.envelope import DeltaResponse, Node, delta_request
 from peerd.transport.base import StreamClosed
 from tests.simulation.network import SimChannel
+from tests.simulation.replica import Replica
 
 _LONGEST_BACKOFF = 15.0  # wire-contract §1.4
 
@@ -33,36 +34,67 @@ class SimZtunnel:
     """One client; `run` never ends."""
 
     def __init__(
-        self, name: str, cluster: str, connect: Callable[[], SimChannel], observer: Observer
+        self,
+        name: str,
+        cluster: str,
+        connect: Callable[[], SimChannel],
+        observer: Observer,
+        *,
+        on_demand: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.cluster = cluster
         self._connect = connect
         self._observer = observer
-        self._machine = DeltaClient(
-            (ADDRESS, AUTHORIZATION), Node(id=f"ztunnel~10.0.0.1~{name}.istio-system~x")
-        )
+        self.on_demand = on_demand
+        node = Node(id=f"ztunnel~10.0.0.1~{name}.istio-system~x", metadata={"NODE_NAME": "node-1"})
+        self._machine = DeltaClient((ADDRESS, AUTHORIZATION), node, on_demand=(ADDRESS,) if on_demand else ())
         self.addresses: dict[str, Workload | Service] = {}
         self.policies: dict[str, Authorization] = {}
         self.connected_since = -1.0  # virtual seconds; -1 while there is no answered stream
-        self.streams = 0
+        self.at = ""  # the host of the replica that it is connected to
+        self.born = 0.0  # virtual seconds
 
     def versions(self, type_url: str) -> dict[str, str]:
         """Name -> version of what it holds."""
         return dict(self._machine.versions(type_url))
 
+    def due(self, type_url: str, expected: dict[str, str], replica: Replica) -> dict[str, str]:
+        """Of everything that *replica* serves, what it must hold: on demand what it asked for, with the
+        workloads of that, and the Pods of its own node (decision D12)."""
+        if not self.on_demand or type_url != ADDRESS:
+            return expected
+        assert replica.peerd is not None
+        store = replica.peerd.store.collection(ADDRESS)
+        names = {name for name in self.on_demand if name in expected}
+        waiting = [*names, *store.members("node/node-1")]
+        while waiting:
+            name = waiting.pop()
+            names.add(name)
+            waiting += [each for each in store.members(f"service/{name}") if each not in names]
+        return {name: expected[name] for name in names if name in expected}
+
     async def run(self) -> None:
         """Connect, follow, and again for ever."""
+        self.born = asyncio.get_running_loop().time()
         backoff = 1.0
         while True:
             channel = self._connect()
             try:
                 stream = await channel.open(DELTA_METHOD, {"clusterid": self.cluster})
-                self.streams += 1
+                self.at = channel.host
                 for request in self._machine.start():
                     await stream.send(request)
+                # What it holds it says by its versions.
+                asked = [name for name in self.on_demand if name not in self.addresses]
+                if asked:
+                    await stream.send(delta_request(ADDRESS, subscribe=asked))
                 while (message := await stream.receive()) is not None:
-                    await stream.send(self._take(self._machine.receive(message)))
+                    response = self._machine.receive(message)
+                    lost = [name for name in response.removed if name in self._wanted()]
+                    await stream.send(self._take(response))
+                    if lost:  # the next connection to it asks for it
+                        await stream.send(delta_request(ADDRESS, subscribe=lost))
                     backoff = 1.0
             except StreamClosed:
                 pass
@@ -71,6 +103,9 @@ class SimZtunnel:
                 await channel.close()
             await asyncio.sleep(backoff)
             backoff = min(_LONGEST_BACKOFF, backoff * 2)
+
+    def _wanted(self) -> list[str]:
+        return [name for name in self.on_demand if name in self.addresses]
 
     def _take(self, response: DeltaResponse) -> bytes:
         self._observer.before(self, response)

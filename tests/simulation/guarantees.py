@@ -1,0 +1,19 @@
+"""The names of the guarantees of docs/guarantees.md, as violations give them."""
+
+ORIGIN = "Origin"
+COMPLETE = "Complete"
+NO_PHANTOM_DELETE = "No phantom delete"
+MONOTONIC = "Monotonic"
+BOUNDED_STALENESS = "Bounded staleness"
+ISOLATION = "Isolation"
+RESTART = "Restart changes nothing"
+POLICIES_FIRST = "Policies first"
+STATUS = "Status"
+NOTHING_TWICE = "Nothing twice"
+REFUSAL = "Refusal"
+LIVENESS = "Liveness"
+NO_ERRORS = "No errors of our own"
+
+STALE_AFTER = 45.0
+SLACK = 5.0  # of the once-a-second looks, and of a message under way
+JOURNAL_LAG = 20.0  # every second heartbeat at worst is written, at most 5 s late

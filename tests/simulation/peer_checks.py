@@ -1,0 +1,276 @@
+"""What a peerd takes in from its peers, and what it says of them, against the truth (docs/guarantees.md)."""
+
+from collections.abc import Sequence
+
+from peerd.model.changes import Change, ImportChange, PeerChange
+from peerd.model.federation import Freshness
+from peerd.model.kube.meta import ObjectKey
+from peerd.model.types import DELTA_METHOD
+from peerd.protocol.envelope import DeltaResponse, parse_delta_response
+from peerd.protocol.peer_state import PeerEvent, PeerState
+from peerd.protocol.peer_wire import HEARTBEAT_METHOD, decode_heartbeat
+from tests.simulation.guarantees import (
+    BOUNDED_STALENESS,
+    COMPLETE,
+    JOURNAL_LAG,
+    MONOTONIC,
+    NO_PHANTOM_DELETE,
+    NOTHING_TWICE,
+    ORIGIN,
+    SLACK,
+    STALE_AFTER,
+    STATUS,
+)
+from tests.simulation.history import History, Violation
+from tests.simulation.replica import Replica
+from tests.simulation.standing import Standing
+from tests.simulation.truth import Truth
+
+_RESUME_BYTES = 1024  # of messages, each way, where nothing changed (decision D18)
+
+_Way = tuple[str, str]  # which replica looks at which cluster
+
+
+class PeerChecks:
+    """Checks of peers; `expiry` is of the link from one cluster to another, in seconds."""
+
+    def __init__(
+        self,
+        history: History,
+        truth: Truth,
+        replicas: dict[str, Replica],
+        expiry: dict[tuple[str, str], int],
+    ) -> None:
+        self._history = history
+        self._truth = truth
+        self._replicas = replicas
+        self._expiry = expiry
+        self.quiet_at = 0.0
+        self.armed = False  # from the first quiet moment on
+        self.announced: dict[str, list[tuple[float, dict[str, str]]]] = {}
+        self.imported_at: dict[str, float] = {}
+        self._asked: dict[tuple[str, str, int], tuple[float, float]] = {}  # heartbeats: virtual and wall time
+        self._answered: dict[_Way, float] = {}  # when a heartbeat's answer last arrived
+        self._alive: dict[_Way, tuple[float, float]] = {}  # when what it answers was asked, on this stream
+        self._recognised: set[_Way] = set()  # ways on whose present stream the peer has said who it is
+        self._heard: dict[_Way, float] = {}  # when who is known to be the peer was last alive
+        self._heard_wall: dict[_Way, float] = {}
+        self._opened: dict[_Way, float] = {}
+        self._offered: dict[_Way, dict[str, dict[str, str]]] = {}  # what was held when a stream was opened
+        self._bytes: dict[_Way, list[int]] = {}  # since then: received, sent
+        self._standing: dict[_Way, Standing] = {}
+        self._generation: dict[tuple[str, str, str], int] = {}
+        self._revisions: dict[tuple[str, str, str], int] = {}
+
+    def begins(self, replica: Replica) -> None:
+        """A new process: it knows what it restored, and nothing else."""
+        self._generation = {key: value for key, value in self._generation.items() if key[0] != replica.name}
+        self._standing = {key: value for key, value in self._standing.items() if key[0] != replica.name}
+
+    def crashed(self, name: str, now: float) -> None:
+        """What was heard last may not have been written down (decision D22)."""
+        for way, heard in self._heard.items():
+            if way[0] == name and now - heard < JOURNAL_LAG:
+                self._heard_wall.pop(way, None)
+
+    # -- the importer ------------------------------------------------------------------------------------
+
+    def imported(self, replica: Replica, changes: Sequence[Change]) -> None:
+        """The importer is about to tell derivation."""
+        viewer = replica.cluster.name
+        for change in changes:
+            if isinstance(change, PeerChange) and change.view is not None:
+                self._aged(replica, peer_of(change.peer), change.view.freshness)
+            if not isinstance(change, ImportChange):
+                continue
+            self.imported_at[replica.name] = replica.loop.time()
+            peer, service = peer_of(change.peer), change.service
+            key = replica.name, peer, change.name
+            if service is None:
+                self._history.checks[NO_PHANTOM_DELETE] += 1
+                self._generation.pop(key, None)
+                name = change.name.partition("/")[2]
+                if self.armed and not self._truth.absent_since(self.quiet_at, "import", viewer, peer, name):
+                    raise Violation(
+                        NO_PHANTOM_DELETE,
+                        f"{replica.name} gave up {change.name} of {peer}, which still exports it",
+                    )
+                continue
+            self._history.checks[ORIGIN] += 1
+            foreign = [each for each in service.identities if not each.endswith(f"-{peer}")]
+            if foreign:
+                raise Violation(ORIGIN, f"{replica.name} holds as {peer}'s {change.name}: {foreign}")
+            self._history.checks[MONOTONIC] += 1
+            generation = max((port.number for port in service.ports), default=0)
+            if generation < self._generation.get(key, 0):
+                raise Violation(
+                    MONOTONIC,
+                    f"{replica.name} went back from {self._generation[key]} to {generation} of {peer}'s"
+                    f" {change.name}",
+                )
+            self._generation[key] = generation
+
+    def synced(self, replica: Replica, peer: str, held: dict[str, dict[str, str]], services: str) -> None:
+        """A first sync is complete: *held* by type URL, of which *services* names the services."""
+        self._history.checks[COMPLETE] += 1
+        way = replica.name, peer
+        opened, found = self._opened.get(way, 0.0), held.get(services, {})
+        exporters = [each.name for each in self._replicas.values() if each.cluster.name == peer]
+        for exporter in exporters:
+            announced = self.announced[exporter]
+            ends = [at for at, _ in announced[1:]] + [float("inf")]
+            if any(
+                found == snapshot and end >= opened - 1
+                for (_, snapshot), end in zip(announced, ends, strict=False)
+            ):
+                break
+        else:
+            raise Violation(COMPLETE, f"{replica.name} says it has all of {peer}, and holds {found}")
+        if held and held == self._offered.get(way):
+            self._history.checks[NOTHING_TWICE] += 1
+            if max(self._bytes[way]) > _RESUME_BYTES:
+                raise Violation(
+                    NOTHING_TWICE,
+                    f"{replica.name} and {peer} exchanged {self._bytes[way]} bytes, and nothing had changed",
+                )
+
+    def recognised(self, replica: Replica, peer: str) -> None:
+        """The peer has said who it is, and that was accepted: signs of life are its own."""
+        way = replica.name, peer
+        self._recognised.add(way)
+        if way in self._alive:
+            self._heard[way], self._heard_wall[way] = self._alive[way]
+
+    def forgotten(self, replica: Replica, peer: str) -> None:
+        """The Gateway is gone, and what was said of the peer with it."""
+        self._standing.pop((replica.name, peer), None)
+
+    def fired(
+        self, replica: Replica, peer: str, event: PeerEvent, state: PeerState, held: dict[str, dict[str, str]]
+    ) -> None:
+        """Something happened to a peer, and people are told *state*."""
+        way = replica.name, peer
+        if event is PeerEvent.OPENED:
+            self._opened[way] = replica.loop.time()
+            self._offered[way], self._bytes[way] = held, [0, 0]
+            self._alive.pop(way, None)
+            self._recognised.discard(way)
+            self._generation = {
+                key: value for key, value in self._generation.items() if key[:2] != way
+            }  # it may be another replica's word now
+        self._history.checks[STATUS] += 1
+        standing = self._standing.setdefault(way, Standing())
+        standing.take(event)
+        if standing.words() is not state:
+            raise Violation(
+                STATUS,
+                f"{replica.name} shows {peer} as {state.value} after {event.value}; it is"
+                f" {standing.words().value}",
+            )
+
+    def _aged(self, replica: Replica, peer: str, freshness: Freshness) -> None:
+        viewer, way = replica.cluster.name, (replica.name, peer)
+        expired = (viewer, peer, replica.name)
+        if freshness is not Freshness.EXPIRED:
+            if expired in self._truth.expired:
+                self._truth.expired.discard(expired)
+                self._truth.touch_peer(viewer, peer, replica.loop.time())
+            return
+        self._history.checks[BOUNDED_STALENESS] += 1
+        heard = self._heard_wall.get(way)
+        if heard is None or self._heard[way] - JOURNAL_LAG < replica.skewed_at:
+            age = float("inf")  # what it knew is lost, or its clock was set since
+        else:
+            age = replica.clock.time() - heard
+        expire = self._expiry.get((viewer, peer), 0)
+        if not expire or age < expire - JOURNAL_LAG:
+            raise Violation(
+                BOUNDED_STALENESS, f"{replica.name} let {peer} expire after {age:.0f} of {expire} s"
+            )
+        self._truth.expired.add(expired)
+        self._truth.touch_peer(viewer, peer, replica.loop.time())
+        self._history.note(replica.name, f"{peer} expired")
+
+    # -- the wire ----------------------------------------------------------------------------------------
+
+    def delivered(self, source: str, target: str, method: str, message: bytes, *, answer: bool) -> None:
+        """A message arrived at a replica."""
+        replica, peer = self._replicas[target], self._replicas[source].cluster.name
+        if not answer or peer == replica.cluster.name:
+            return
+        way = target, peer
+        if method == HEARTBEAT_METHOD:
+            self._answered[way] = replica.loop.time()
+            self._alive[way] = self._asked[target, source, decode_heartbeat(message)]
+            if way in self._recognised:
+                self._heard[way], self._heard_wall[way] = self._alive[way]
+        elif method == DELTA_METHOD:
+            if way in self._bytes:
+                self._bytes[way][0] += len(message)
+            self._revision(target, peer, parse_delta_response(message))
+
+    def sent(self, source: str, target: str, method: str, message: bytes, *, answer: bool) -> None:
+        """A message left a replica."""
+        if answer:
+            return
+        replica, way = self._replicas[source], (source, self._replicas[target].cluster.name)
+        if method == HEARTBEAT_METHOD:
+            key = source, target, decode_heartbeat(message)
+            self._asked[key] = replica.loop.time(), replica.clock.time()
+        elif way in self._bytes:
+            self._bytes[way][1] += len(message)
+
+    def _revision(self, viewer: str, peer: str, response: DeltaResponse) -> None:
+        epoch, slash, revision = response.system_version.rpartition("/")
+        if not slash:
+            return
+        self._history.checks[MONOTONIC] += 1
+        key = (viewer, epoch, response.type_url)
+        if int(revision) < self._revisions.get(key, 0):
+            raise Violation(
+                MONOTONIC, f"{viewer} was told revision {revision} after {self._revisions[key]} by {peer}"
+            )
+        self._revisions[key] = int(revision)
+
+    # -- time passes -------------------------------------------------------------------------------------
+
+    def look(self, now: float) -> None:
+        """What must be so by now."""
+        for replica in self._replicas.values():
+            if replica.running and now - max(replica.disturbed_at, replica.skewed_at) > SLACK:
+                for peer in sorted(self._truth.links[replica.cluster.name]):
+                    self._look(now, replica, peer)
+
+    def _look(self, now: float, replica: Replica, peer: str) -> None:
+        assert replica.peerd is not None
+        way, key = (replica.name, peer), ObjectKey("istio-system", f"peer-{peer}")
+        importer, table = replica.peerd.federation._importer, replica.peerd.federation.table
+        heard = self._heard.get(way)
+        if key not in importer._peers or key not in table._rows or heard is None:
+            return
+        if heard - JOURNAL_LAG < replica.skewed_at:
+            return  # ages are of the wall clock: since it was set they mean nothing
+        self._history.checks[BOUNDED_STALENESS] += 1
+        silent = now - heard
+        freshness, state = importer.freshness(key), table.state(key)
+        if silent > STALE_AFTER + SLACK and freshness is Freshness.FRESH:
+            raise Violation(BOUNDED_STALENESS, f"{replica.name} trusts {peer}, silent for {silent:.0f} s")
+        silence = now - max(self._answered[way], self._opened.get(way, 0.0), replica.disturbed_at)
+        if silence > STALE_AFTER + SLACK and state in {PeerState.LIVE, PeerState.SYNCING}:
+            raise Violation(
+                BOUNDED_STALENESS,
+                f"{replica.name} shows {peer} as {state.value} after {silence:.0f} s of silence",
+            )
+        expire = self._expiry.get((replica.cluster.name, peer), 0)
+        # A connection that does not answer is kept for 45 s, and until it ends nothing expires. Who wakes up
+        # may open one before he looks how late it is.
+        due = max(heard + expire, replica.disturbed_at) + STALE_AFTER + SLACK
+        if expire and now > due and freshness is not Freshness.EXPIRED:
+            if not importer.ever_heard(key):
+                return  # it lost its disk: it cannot know
+            raise Violation(BOUNDED_STALENESS, f"{replica.name} keeps {peer}, silent for {silent:.0f} s")
+
+
+def peer_of(key: ObjectKey) -> str:
+    """The cluster that a Gateway leads to."""
+    return key.name.removeprefix("peer-")

@@ -1,0 +1,81 @@
+"""How a peerd is watched: what goes through importer, peer table and exports is seen, not changed."""
+
+from collections.abc import Callable, Sequence
+
+from peerd.app.peerd import Peerd
+from peerd.model.changes import Change
+from peerd.model.kube.meta import ObjectKey
+from peerd.model.types import FEDERATED_SERVICE
+from peerd.protocol.peer_state import PeerEvent
+from tests.simulation.history import History
+from tests.simulation.peer_checks import PeerChecks, peer_of
+from tests.simulation.replica import Replica
+
+
+def watch(
+    checks: PeerChecks,
+    history: History,
+    replica: Replica,
+    peerd: Peerd,
+    guard: Callable[[Callable[[], None]], None],
+) -> None:
+    """Wrap what *peerd* is about to use, so that *checks* see it first."""
+    federation, name = peerd.federation, replica.name
+    importer, table = federation._importer, federation.table
+    emit, synced, fire, begin = importer._emit, importer.synced, table.fire, federation.begin
+    standing, drop = importer.check_standing, table.drop
+
+    def see_emit(changes: Sequence[Change]) -> None:
+        guard(lambda: checks.imported(replica, changes))
+        emit(changes)
+
+    def see_synced(key: ObjectKey) -> None:
+        held = importer.held(key).versions
+        guard(lambda: checks.synced(replica, peer_of(key), held, FEDERATED_SERVICE))
+        synced(key)
+
+    def see_standing(key: ObjectKey) -> None:
+        standing(key)
+        checks.recognised(replica, peer_of(key))
+
+    def see_fire(key: ObjectKey, event: PeerEvent, error: str = "") -> None:
+        before = table.state(key)
+        fire(key, event, error)
+        after = table.state(key)
+        held = importer.held(key).versions if event is PeerEvent.OPENED else {}
+        guard(lambda: checks.fired(replica, peer_of(key), event, after, held))
+        if after is not before:
+            history.note(name, f"{key.name} is {after.value}{f': {error}' if error else ''}")
+
+    def see_drop(key: ObjectKey) -> None:
+        checks.forgotten(replica, peer_of(key))
+        drop(key)
+
+    def see_begin(*args: object) -> object:
+        handlers = begin(*args)  # type: ignore[arg-type]
+        speaking = federation._speaking
+        assert speaking is not None
+        announce, store = (
+            speaking.exports._announce,
+            speaking.service._exports.view(same_segment=True, same_network=False).store,
+        )
+
+        def snapshot() -> None:
+            collection = store.collection(FEDERATED_SERVICE)
+            held = {each: collection.get(each).version for each in sorted(collection.names())}  # type: ignore[union-attr]
+            checks.announced[name].append((replica.loop.time(), held))
+
+        def see_announce(changes: object) -> None:
+            announce(changes)  # type: ignore[arg-type]
+            snapshot()
+
+        speaking.exports._announce = see_announce  # type: ignore[method-assign]
+        snapshot()
+        return handlers
+
+    importer._emit = see_emit
+    importer.synced = see_synced  # type: ignore[method-assign]
+    importer.check_standing = see_standing  # type: ignore[method-assign]
+    table.fire = see_fire  # type: ignore[method-assign]
+    table.drop = see_drop  # type: ignore[method-assign]
+    federation.begin = see_begin  # type: ignore[method-assign, assignment]
