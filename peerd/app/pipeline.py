@@ -7,7 +7,7 @@ loop every few milliseconds, and what comes in meanwhile is the next batch (deci
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, count
 from typing import Protocol
 
 import structlog
@@ -17,7 +17,7 @@ from peerd.derive.world import World
 from peerd.encode.address import encode_address
 from peerd.encode.policy import encode_policy
 from peerd.limits import SLICE_MS
-from peerd.model.changes import Change
+from peerd.model.changes import Change, ObjectChange
 from peerd.model.clock import Clock
 from peerd.model.resource import ResourceChange
 from peerd.model.types import ADDRESS, AUTHORIZATION
@@ -62,15 +62,21 @@ class Pipeline:
         self._clock = clock
         self._on_commit = on_commit
         self._more = more
-        self._queued: list[Change] = []
+        self._queued: dict[object, Change] = {}
+        self._turns = count()
         self._wake = asyncio.Event()
         self._quiet = asyncio.Event()
         self._quiet.set()
         self.revisions = 0
 
     def submit(self, changes: Iterable[Change]) -> None:
-        """Queue changes; they are part of one of the next batches, in order. None of them: an empty batch."""
-        self._queued.extend(changes)
+        """Queue changes; they are part of one of the next batches, in order. None of them: an empty batch.
+
+        Of several changes of one object that wait, the last one counts: however fast objects change, no more
+        wait than there are objects.
+        """
+        for change in changes:
+            self._queued[self._place(change)] = change
         self._quiet.clear()
         self._wake.set()
 
@@ -88,8 +94,8 @@ class Pipeline:
                 self._quiet.set()
 
     async def _batch(self) -> None:
-        batch, self._queued = self._queued, []
-        self._world.apply(batch)
+        batch, self._queued = self._queued, {}
+        self._world.apply(batch.values())
         while not self._world.work(self._slice()):  # noqa: ASYNC110 (a turn for others, then on)
             await asyncio.sleep(0)
         commit = self._world.commit()
@@ -97,8 +103,11 @@ class Pipeline:
         self.revisions += 1
         follow_up = await self._on_commit(commit)
         if follow_up:
-            self._queued[:0] = follow_up
+            self._queued = {**{self._place(change): change for change in follow_up}, **self._queued}
             self._wake.set()
+
+    def _place(self, change: Change) -> object:
+        return (change.kind, change.key) if isinstance(change, ObjectChange) else next(self._turns)
 
     async def _store_resources(self, commit: Commit) -> None:
         slice_over = self._slice()

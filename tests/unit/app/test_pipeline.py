@@ -9,8 +9,10 @@ import pytest
 from peerd.app.pipeline import Pipeline
 from peerd.derive.commit import Commit
 from peerd.limits import SLICE_MS
-from peerd.model.changes import AllocationChange, Change
+from peerd.model.changes import AllocationChange, Change, ObjectChange
 from peerd.model.federation import Allocation
+from peerd.model.kube.core import Namespace
+from peerd.model.kube.meta import ObjectKey, ObjectMeta
 from peerd.model.resource import ResourceChange
 from peerd.model.types import ADDRESS, AUTHORIZATION
 from peerd.model.workload import Workload
@@ -185,6 +187,23 @@ async def test_what_is_submitted_during_a_batch_is_the_next_one():
         pipeline.submit([change("b")])
         await pipeline.quiet()
     assert world.batches == [("a",), ("b",), ("c",)]
+
+
+async def test_of_an_object_that_changes_faster_than_it_is_derived_the_last_state_waits():
+    """Memory is bounded by the objects there are, not by how long a batch takes."""
+    world, batches = World(), []
+    world.apply = lambda changes: batches.append(list(changes))  # type: ignore[method-assign]
+    pipeline = Pipeline(world, Sink(), TickingClock(SLICE), nothing)
+    for number in range(1000):
+        metadata = ObjectMeta(generation=number)
+        pipeline.submit([ObjectChange("Namespace", ObjectKey("", f"n{number % 2}"), Namespace(metadata))])
+        pipeline.submit([change("a")])
+    async with running(pipeline):
+        await pipeline.quiet()
+    ((*waited,),) = batches
+    generations = [each.object.metadata.generation for each in waited if isinstance(each, ObjectChange)]
+    assert generations == [998, 999]
+    assert len(waited) == 2 + 1000
 
 
 async def test_a_follow_up_begins_the_next_batch():
