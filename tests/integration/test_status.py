@@ -3,14 +3,17 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from peerd.ca import authority
+from peerd.transport.tls import FixedTls, TlsMaterial, server_context
+from tests.support import identities, rbac
 from tests.support.apiserver import ApiServer
-from tests.support.kube_cluster import KubeCluster
+from tests.support.kube_cluster import KubeCluster, pod
 
 SCOPE = "solo.io/service-scope"
 GLOBAL = {SCOPE: "global"}
@@ -28,13 +31,17 @@ Tree = dict[str, Any]
 
 
 @pytest.fixture
+def root() -> authority.Issuer:
+    return authority.make_root("test", time.time())
+
+
+@pytest.fixture
 async def clusters(
-    two_api_servers: tuple[ApiServer, ApiServer], tmp_path: Path
+    two_api_servers: tuple[ApiServer, ApiServer], tmp_path: Path, root: authority.Issuer
 ) -> AsyncIterator[tuple[KubeCluster, KubeCluster]]:
     """East and west, not started and not linked."""
-    issuer = authority.make_root("test", time.time())
     east, west = (
-        KubeCluster(name, api, tmp_path / name, issuer)
+        KubeCluster(name, api, tmp_path / name, root)
         for name, api in zip(("east", "west"), two_api_servers, strict=True)
     )
     await east.prepare()
@@ -83,11 +90,11 @@ async def test_a_link_is_told_on_its_gateway_and_on_services(
 
     def linked() -> None:
         found = conditions(east, gateway)
-        assert found["Accepted"] == ("True", "Accepted")
-        assert found["Programmed"] == ("True", "Programmed")
-        assert found[CONNECTED] == ("True", "Connected")
-        assert found[SUCCEEDED] == ("True", "Synced")
-        assert found[DATA_PLANE] == ("False", "Unreachable")  # there is no gateway in this test
+        assert found.get("Accepted") == ("True", "Accepted")
+        assert found.get("Programmed") == ("True", "Programmed")
+        assert found.get(CONNECTED) == ("True", "Connected")
+        assert found.get(SUCCEEDED) == ("True", "Synced")
+        assert found.get(DATA_PLANE) == ("False", "Unreachable")  # there is no gateway in this test
         assert "PeerConnected" in events(east, gateway)
         assert "PeerSynced" in events(east, gateway)
 
@@ -111,17 +118,62 @@ async def test_a_link_is_told_on_its_gateway_and_on_services(
         assert conditions(cluster, service)["Conflict"] == ("False", "NoConflicts")
 
     west.api.admin.patch(there, {"metadata": {"labels": {SCOPE: None}}})
-    await east.until(lambda: conditions(east, here)[FEDERATED] == ("True", "OnlyHere"), 30, "withdrawn")
+    await east.until(lambda: conditions(east, here).get(FEDERATED) == ("True", "OnlyHere"), 30, "withdrawn")
     await west.until(
-        lambda: conditions(west, there)[FEDERATED] == ("False", "NotExported"), 30, "west says why"
+        lambda: conditions(west, there).get(FEDERATED) == ("False", "NotExported"), 30, "west says why"
     )
     east.api.admin.patch(here, {"metadata": {"labels": {SCOPE: None}}})
     await east.until(lambda: not conditions(east, here), 30, "nothing is said of an ordinary Service")
 
     await west.replicas["west-0"].kill()
-    await east.until(lambda: conditions(east, gateway)[CONNECTED][0] == "False", 30, "the loss")
+    await east.until(lambda: conditions(east, gateway).get(CONNECTED, ("", ""))[0] == "False", 30, "the loss")
     assert conditions(east, gateway)[SUCCEEDED] == ("True", "Kept")
     await east.until(lambda: events(east, gateway) & {"PeerLost", "PeerUnreachable"}, 30, "an Event of it")
+
+
+async def test_a_gateway_that_proves_itself_is_programmed(
+    clusters: tuple[KubeCluster, KubeCluster], root: authority.Issuer
+) -> None:
+    """The probe sees the identity that ztunnels will demand; another one is named, and so is silence."""
+    east, west = clusters
+    expected = "spiffe://cluster.local/ns/istio-system/sa/peer-west-istio-remote"
+    bundle = identities.cluster_bundle(root, "west")
+    async with gateway_of(identities.material(bundle, expected)) as port:
+        gateway = east.gateway(west)
+        gateway["spec"]["listeners"][0]["port"] = port
+        gateway = east.api.admin.create(gateway)
+        await asyncio.gather(east.start("east-0"), west.start("west-0"))
+        await east.until(
+            lambda: conditions(east, gateway).get(DATA_PLANE) == ("True", "Reached"), 30, "a proof"
+        )
+        assert message(east, gateway, DATA_PLANE) == f"127.0.0.1:{port} answers as {expected}"
+    other = "spiffe://cluster.local/ns/istio-system/sa/somebody"
+    async with gateway_of(identities.material(bundle, other)) as port:
+        listeners = gateway["spec"]["listeners"]
+        listeners[0]["port"] = port
+        east.api.admin.patch(gateway, {"spec": {"listeners": listeners}})
+        await east.until(
+            lambda: (
+                message(east, gateway, DATA_PLANE)
+                == f"127.0.0.1:{port}: it proves to be {other}, not {expected}"
+            ),
+            30,
+            "who it is instead",
+        )
+    assert conditions(east, gateway).get(DATA_PLANE) == ("False", "Unreachable")
+    await east.until(lambda: "PeerGatewayUnreachable" in events(east, gateway), 10, "an Event")
+
+
+@asynccontextmanager
+async def gateway_of(material: TlsMaterial) -> AsyncIterator[int]:
+    """A port on loopback where a TLS server answers as east-west gateways do."""
+
+    async def accept(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    context = server_context(FixedTls(material), lambda _refused: None)
+    async with await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context) as server:
+        yield server.sockets[0].getsockname()[1]
 
 
 async def test_pods_come_and_go_without_a_write(clusters: tuple[KubeCluster, KubeCluster]) -> None:
@@ -141,8 +193,6 @@ async def test_pods_come_and_go_without_a_write(clusters: tuple[KubeCluster, Kub
 
 def churn(east: KubeCluster, rounds: int) -> int:
     """So many Pods created and deleted."""
-    from tests.support.kube_cluster import pod
-
     admin = east.api.admin
     for number in range(rounds):
         admin.delete(
@@ -154,8 +204,6 @@ def churn(east: KubeCluster, rounds: int) -> int:
 
 
 def own_writes(cluster: KubeCluster, mark: int) -> list[tuple[str, str]]:
-    from tests.support import rbac
-
     return [
         (each.verb, each.resource)
         for each in cluster.api.audit.requests(rbac.USER, mark)
