@@ -41,7 +41,6 @@ from peerd.transport.tls import TlsSource
 log = structlog.get_logger("peerd.publishing")
 
 LEASE_NAME = "peerd"
-SERVICE_NAME = "istiod"  # in front of peerd, so that tools and charts find it (decision D35)
 _FLUSH = 0.1  # seconds that changes are gathered for
 _LOOK = 1.0  # and between two looks at what only time changes
 _SILENCE = 5.0  # what a restart finds stale is heard of a moment later
@@ -226,10 +225,14 @@ class Publishing:
 
     def _gateway_controller(self, objects: KubeObjects) -> GatewayController:
         config = self._config
+        # The Service in front of us is called as tools and charts look for it, beside istiod it is not (D35).
+        own = "istiod" if config.mode == "standalone" else "peerd"
+        suffix = f"-{config.revision}" if config.revision else ""
         installation = Installation(
             image=config.gateway_image,
             envoy_image=config.envoy_image,
-            host=f"{SERVICE_NAME}.{config.system_namespace}.svc",
+            host=f"{own}{suffix}.{config.system_namespace}.svc",
+            ca_host=f"istiod{suffix}.{config.system_namespace}.svc",
             cluster_id=config.cluster_id,
             trust_domain=config.trust_domain or "cluster.local",
             system_namespace=config.system_namespace,

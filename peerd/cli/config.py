@@ -23,7 +23,7 @@ class Option(Record, frozen=True):
     name: str
     metavar: str
     help: str
-    kind: str = "text"  # text, address, list, or switch (on|off)
+    kind: str = "text"  # text, address, list, seconds, or switch (on|off)
     required: bool = False
     choices: tuple[str, ...] = ()
 
@@ -85,6 +85,12 @@ OPTIONS: tuple[Option, ...] = (
         "Envoy's xDS for our own east-west gateways, over mutual TLS; off by default.",
         "address",
     ),
+    Option(
+        "gateway-image",
+        "IMAGE",
+        "Run Gateways of class istio-eastwest, with this image of peerd; default: others do.",
+    ),
+    Option("envoy-image", "IMAGE", "The image of an unmodified Envoy, for those gateways."),
     Option("http-addr", "HOST:PORT", "/ready, /metrics and, for who may, /debug.", "address"),
     Option(
         "insecure-plaintext-addr",
@@ -115,6 +121,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "peer-trust-domains", "TD,…", "Trust domains accepted from dialling peers beside those known.", "list"
+    ),
+    Option(
+        "heartbeat-seconds",
+        "SECONDS",
+        "Between two heartbeats to a peer, 1 to 300; three of them unanswered make it stale. The same in all"
+        " clusters.",
+        "seconds",
     ),
     Option(
         "log-format",
@@ -237,11 +250,20 @@ def _read_address(option: Option, text: str, origin: str) -> str:
     return text
 
 
+def _read_seconds(option: Option, text: str, origin: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 300):
+        raise ConfigError(
+            origin, text, "is no number of seconds from 1 to 300", f"write it as {option.metavar}"
+        )
+    return int(text)
+
+
 _READERS: dict[str, Callable[[Option, str, str], object]] = {
     "text": _read_text,
     "switch": _read_switch,
     "list": _read_list,
     "address": _read_address,
+    "seconds": _read_seconds,
 }
 
 

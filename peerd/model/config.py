@@ -24,10 +24,11 @@ class ServeConfig(Record, frozen=True):
     `jwks_file` verifies tokens of ztunnels (empty: in Kubernetes the API server does), issued by
     `token_issuer` (empty: any) for one of `token_audiences`; `trusted_ztunnel_accounts` are
     `namespace/account`. `peer_trust_domains` are accepted from peers that dial beside our own and those of
-    our istio-remote Gateways (D14). `mode` is `standalone`, `beside` an istiod, or `both`; istiod's flags are
-    read from its Deployment unless `istiod_flags` says `right` or `wrong` (D41). Beside it istiod certifies
+    our istio-remote Gateways (D14); a heartbeat goes to each every `heartbeat_seconds` (D17). `mode` is
+    `standalone`, `beside` an istiod, or `both`; istiod's flags are read from its Deployment unless `istiod_flags` says `right` or `wrong` (D41). Beside it istiod certifies
     us: at `istiod_addr` (empty: its Service), for the token and under the roots of two files (D34). `peering`
     False: Gateways are derived and nobody is dialled. `drain_seconds` bounds what SIGTERM waits for.
+    `gateway_image` empty: no gateways are run; else it holds this very command, and `envoy_image` an Envoy.
     """
 
     source: str
@@ -47,6 +48,8 @@ class ServeConfig(Record, frozen=True):
     xds_addr: str = ":15012"
     peer_addr: str = ":15013"
     gateway_addr: str = ""
+    gateway_image: str = ""
+    envoy_image: str = "envoyproxy/envoy:distroless-v1.36-latest"
     http_addr: str = ":15014"
     insecure_plaintext_addr: str = ""
     peering: bool = True
@@ -56,6 +59,7 @@ class ServeConfig(Record, frozen=True):
     trusted_ztunnel_accounts: tuple[str, ...] = ("istio-system/ztunnel",)
     peer_service_account: str = "peerd"
     peer_trust_domains: tuple[str, ...] = ()
+    heartbeat_seconds: int = 15
     log_format: str = "auto"
     log_level: str = "info"
     drain_seconds: float = 8.0

@@ -35,6 +35,9 @@ PARAMETERS = {
 }
 """Keys of the ConfigMap."""
 
+MANAGED = "istio.io-eastwest-controller"
+"""Marks the Service of an east-west gateway: it never has a waypoint (wire-contract §4.5)."""
+
 _HEALTH, _STATS = 15021, 15020
 _DRAIN_SECONDS = 30
 _USER = 65_532
@@ -45,12 +48,14 @@ _SERVICE_TYPES = {"loadbalancer": "LoadBalancer", "nodeport": "NodePort", "clust
 class Installation(Record, frozen=True):
     """What all gateways of a cluster have in common.
 
-    `image` holds `peerd gateway`, `envoy_image` an unmodified Envoy. `host` is peerd's own Service.
+    `image` holds `peerd gateway`, `envoy_image` an unmodified Envoy. `host` is peerd's own Service, `ca_host`
+    the CA's, which beside istiod is istiod's (decision D34).
     """
 
     image: str
     envoy_image: str
     host: str
+    ca_host: str
     cluster_id: str
     trust_domain: str
     system_namespace: str
@@ -146,7 +151,7 @@ def _metadata(gateway: Gateway, name: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "name": name,
         "namespace": meta.namespace,
-        "labels": {**_selector(gateway), GENERATED_LABEL: GENERATED_VALUE},
+        "labels": {**_selector(gateway), labels.GATEWAY_MANAGED: MANAGED, GENERATED_LABEL: GENERATED_VALUE},
     }
     # With the Gateway goes what it owns, whether or not peerd is there to see it.
     return found | ({"ownerReferences": [owner]} if meta.uid else {})
@@ -275,7 +280,7 @@ def _arguments(gateway: Gateway, installation: Installation) -> list[str]:
         "account": gateway_service_account(gateway),
         "dir": _DIRECTORY,
         "xds": f"{host}:{installation.xds_port}",
-        "ca": f"{host}:{installation.ca_port}",
+        "ca": f"{installation.ca_host}:{installation.ca_port}",
         "peers": f"{host}:{installation.peers_port}",
         "roots": "/var/run/secrets/istio/root-cert.pem",
         "token": "/var/run/secrets/tokens/istio-token",

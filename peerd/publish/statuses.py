@@ -19,6 +19,7 @@ from peerd.protocol.peer_state import PeerState
 from peerd.publish import gateway_status, service_status
 from peerd.publish.conditions import PROBLEM, Condition, observed_tree, status_tree
 from peerd.publish.gateway_status import Path, PathFacts, PeerFacts
+from peerd.publish.own_gateway_status import OwnFacts, own_status
 from peerd.publish.writer import Observed, Ref, Writer
 
 STATUS_KINDS = ("Gateway", "GatewayClass", "Service")
@@ -50,6 +51,7 @@ class Statuses:
         path: what is known of the way to its data plane.
         beside: an istiod writes the rest of the Gateways' status (decision D33).
         peering: whether anybody is dialled.
+        own: what is known of a Gateway that we run ourselves.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Statuses:
         path: Callable[[ObjectKey], PathFacts],
         beside: bool,
         peering: bool = True,
+        own: Callable[[ObjectKey], OwnFacts | None] | None = None,
     ) -> None:
         self._writer = writer
         self._clock = clock
@@ -70,6 +73,7 @@ class Statuses:
         self._path = path
         self._beside = beside
         self._peering = peering
+        self._own = own
         self._started = clock.monotonic()
         remote = () if beside else (gateway_status.REMOTE_CONTROLLER,)
         self._controllers = frozenset({gateway_status.EAST_WEST_CONTROLLER, *remote})
@@ -179,7 +183,10 @@ class Statuses:
 
     def _status(self, found: KubeObject, now: float) -> dict[str, Any] | None:
         if isinstance(found, Gateway):
-            return self._gateway(found, now) if _is_remote(found) else None
+            if _is_remote(found):
+                return self._gateway(found, now)
+            facts = None if self._own is None else self._own(found.key)
+            return None if facts is None else own_status(found, facts)
         generation = found.metadata.generation
         if isinstance(found, GatewayClass):
             conditions = gateway_status.class_conditions(found, self._controllers)

@@ -42,12 +42,27 @@ class Listener(KubeRecord, frozen=True):
     allowed_routes: AllowedRoutes = AllowedRoutes()
 
 
+class ParametersReference(KubeRecord, frozen=True):
+    """Where the parameters of a Gateway are."""
+
+    group: str = ""
+    kind: str = ""
+    name: str = ""
+
+
+class Infrastructure(KubeRecord, frozen=True):
+    """How a Gateway is to be run."""
+
+    parameters_ref: ParametersReference | None = None
+
+
 class GatewaySpec(KubeRecord, frozen=True):
-    """Class, listeners, wanted addresses."""
+    """Class, listeners, wanted addresses, how it is run."""
 
     gateway_class_name: str = ""
     listeners: tuple[Listener, ...] = ()
     addresses: tuple[GatewayAddressField, ...] = ()
+    infrastructure: Infrastructure = Infrastructure()
 
 
 class GatewayStatus(KubeRecord, frozen=True):
