@@ -8,6 +8,7 @@ from peerd.app.generation import Generation
 from peerd.app.istiod import explicit_flags
 from peerd.app.parts import Parts
 from peerd.app.problems import Problems
+from peerd.app.proof import Proof
 from peerd.model.changes import Change, IstiodChange
 from peerd.model.config import ServeConfig
 from peerd.model.diagnostic import Diagnostic
@@ -79,7 +80,7 @@ class OwnCluster:
         self._flags_known = True
         self._emit([IstiodChange(flags)])
 
-    async def settle(self, forgotten: Callable[[], frozenset[str]], problems: Problems) -> None:
+    async def settle(self, forgotten: Callable[[], frozenset[str]], problems: Problems, proof: Proof) -> None:
         """Once sources and restored imports are derived: what nobody wants goes, with proof, until cancelled.
 
         *forgotten* gives the Gateways of peers that left nothing behind and have not spoken (decision D13).
@@ -89,5 +90,5 @@ class OwnCluster:
             if self._flags_known:
                 generation.look(forgotten())
             unread = () if self._flags_known else (_UNREAD,)
-            problems.replace("own cluster", (*unread, *generation.problems))
+            problems.replace("own cluster", (*unread, *proof.diagnostics, *generation.problems))
             await asyncio.sleep(_LOOK)

@@ -262,7 +262,7 @@ class Peerd:
         self._ready.set()
         log.info("ready", addresses=len(self.store.collection(ADDRESS)))
         self._begin(self._proof.run(self._own_identity()))
-        self._begin(self._own_cluster.settle(self._forgotten, self.problems))
+        self._begin(self._own_cluster.settle(self._forgotten, self.problems, self._proof))
         if self._publishing is not None:
             self._publishing.settle()
         await self._serve_gateways()

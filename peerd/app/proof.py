@@ -6,6 +6,7 @@ from peerd.app.authority import Authority
 from peerd.app.istiod import IstiodIdentity
 from peerd.ca.issue import identity_certificate
 from peerd.model.clock import Clock
+from peerd.model.diagnostic import Diagnostic
 from peerd.model.identity import SpiffeId
 from peerd.serve.own_tls import OwnTls
 from peerd.transport.tls import TlsSource
@@ -25,6 +26,15 @@ class Proof:
         """Beside istiod keep a certificate for *own*, until cancelled; an authority has its own task."""
         if self._istiod is not None:
             await self._istiod.run(own)
+
+    @property
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """Why there is no new certificate beside istiod."""
+        if self._istiod is None or not self._istiod.problem:
+            return ()
+        text = f"peerd is not certified by istiod: {self._istiod.problem}"
+        fix = "see --istiod-addr, --istiod-token-file and --istiod-root-file; peers cannot be reached without"
+        return (Diagnostic("Deployment/istiod", "(certificate)", text, fix),)
 
     async def tls(self, own: SpiffeId, other_roots: OtherRoots = dict) -> TlsSource:
         """The material that proves *own*, once there is some; *other_roots* by trust domain count besides."""

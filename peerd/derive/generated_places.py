@@ -1,4 +1,4 @@
-"""Where generated objects lie, and what their ServiceEntries select (decisions D38, D41; measured.md §4).
+"""Where generated objects lie, and what their ServiceEntries select (D38, D41; docs/beside-istiod.md).
 
 A ServiceEntry takes Pods of its own namespace only, so one with local endpoints lies beside its Service and
 has the Service's selector; its WorkloadEntries carry labels that this selector matches. Where that is not

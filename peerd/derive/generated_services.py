@@ -1,4 +1,4 @@
-"""ServiceEntries of global names (decisions D25, D26, D28, D38; measured.md §4).
+"""ServiceEntries of global names (decisions D25, D26, D28, D38; docs/beside-istiod.md).
 
 One stands for a service with all host names that lead to the same endpoints. A local host name that only some
 peers may answer to (D23), and a name of another segment, have one of their own.

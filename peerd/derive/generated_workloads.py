@@ -1,4 +1,4 @@
-"""WorkloadEntries of remote endpoints (decisions D27, D38; measured.md §4).
+"""WorkloadEntries of remote endpoints (decisions D27, D38; docs/beside-istiod.md).
 
 One for each remote Workload, so that istiod's ztunnels have the endpoints that ours would have: behind a
 gateway without address and with the capacity as weight, on our own network one for each Pod.

@@ -1,4 +1,4 @@
-"""Generated records as manifests, for server-side apply (decisions D36, D38; measured.md §4).
+"""Generated records as manifests, for server-side apply (decisions D36, D38; docs/beside-istiod.md).
 
 Only what is said is written: an absent field, not an empty one, so that the API server has nothing to add.
 """

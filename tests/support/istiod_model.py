@@ -1,9 +1,9 @@
 """What an unmodified istiod makes of the objects of one cluster: a model of its reading, as a test oracle.
 
-Written from wire-contract §4 and measured.md §4 alone; tests/unit/support/test_istiod_model.py holds it
-against recordings of a real istiod. It covers what global services need: Services, ServiceEntries, Pods,
-WorkloadEntries, inline endpoints, waypoints of services, and gateways of other networks. Policies, slices and
-DNS endpoints are not in it.
+Written from wire-contract §4 and what was measured of istiod (docs/beside-istiod.md);
+tests/unit/support/test_istiod_model.py holds it against recordings of a real one. It covers what global
+services need: Services, ServiceEntries, Pods, WorkloadEntries, inline endpoints, waypoints of services, and
+gateways of other networks. Policies, slices and DNS endpoints are not in it.
 """
 
 from collections import defaultdict

@@ -46,7 +46,7 @@ def members(cluster, objects, host):
 
 
 def test_entry_lies_beside_its_service_with_its_selector():
-    """measured.md §4: local endpoints without writing per Pod."""
+    """Measured of a real istiod: local endpoints without writing per Pod."""
     east = beside(service("reviews", GLOBAL))
     east.pull("west", exporting())
     entry = entries(east)["autogen.shop.reviews"]
