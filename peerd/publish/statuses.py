@@ -5,7 +5,7 @@ what they are to be. Nothing is said before `settle`: half of what is known woul
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from peerd.kubeapi.objects import Resource
 from peerd.model.clock import Clock
@@ -21,6 +21,8 @@ from peerd.publish.conditions import PROBLEM, Condition, observed_tree, status_t
 from peerd.publish.gateway_status import Path, PathFacts, PeerFacts
 from peerd.publish.own_gateway_status import OwnFacts, own_status
 from peerd.publish.writer import Observed, Ref, Writer
+
+_T = TypeVar("_T")
 
 STATUS_KINDS = ("Gateway", "GatewayClass", "Service")
 _MESSAGE_SECONDS = 60.0  # a message that changes alone, with every failed dial, is written no more often
@@ -100,8 +102,8 @@ class Statuses:
                 self._writer.observe(ref, _observed(found))
             return
         self._objects[kind].pop(key, None)
-        for each in [each for each in self._said if kind == "Gateway" and each[0] == key]:
-            del self._said[each]
+        if kind == "Gateway":
+            self._said = {each: said for each, said in self._said.items() if each[0] != key}
         if ref in self._wanted:
             self._wanted.discard(ref)
             self._writer.observe(ref, None)
@@ -112,7 +114,7 @@ class Statuses:
         for key, found in changes:
             before = self._names.pop(key, None)
             if before is not None:
-                self._of_service[before.service].pop(key, None)
+                _drop(self._of_service, before.service, key)
                 self._mark("Service", _key(before.service))
             if found is not None:
                 self._names[key] = found
@@ -122,11 +124,12 @@ class Statuses:
     def problem(self, key: str, before: Iterable[Diagnostic], now: Iterable[Diagnostic]) -> None:
         """What derivation says under *key*: of any object, of which ours are those with a status."""
         for each in before:
-            self._diagnostics.get(each.object, {}).pop(key, None)
+            _drop(self._diagnostics, each.object, key)
             self._mark_named(each.object)
         for each in now:
-            self._diagnostics.setdefault(each.object, {})[key] = each
-            self._mark_named(each.object)
+            if each.object.partition("/")[0] in STATUS_KINDS:
+                self._diagnostics.setdefault(each.object, {})[key] = each
+                self._mark_named(each.object)
 
     def peer_changed(self, key: ObjectKey) -> None:
         """What `peer` or `path` gives for a Gateway may be otherwise now."""
@@ -247,6 +250,15 @@ class Statuses:
         kind, _, rest = name.partition("/")
         if kind in self._objects:
             self._mark(kind, _key(rest))
+
+
+def _drop(tables: dict[str, dict[str, _T]], name: str, key: str) -> None:
+    """Take *key* out of the table of *name*, and the table where nothing else is in it."""
+    table = tables.get(name)
+    if table is not None:
+        table.pop(key, None)
+        if not table:
+            del tables[name]
 
 
 def _is_remote(found: Gateway) -> bool:
