@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from peerd.kubeapi.base import ApiTransport, Response
+from peerd.kubeapi.base import ApiTransport, ApiUnreachableError, Response
 from peerd.kubeapi.errors import ApiError
 from peerd.model.record import Record
 
@@ -46,7 +46,7 @@ class KubeObjects:
     async def get(self, resource: Resource, namespace: str, name: str) -> dict[str, Any] | None:
         """The object, or None where there is none."""
         response = await self._transport.request("GET", resource.path(namespace, name))
-        return None if response.status == NOT_FOUND else _decoded(f"get {resource.kind} {name}", response)
+        return None if _absent(response) else _decoded(f"get {resource.kind} {name}", response)
 
     async def list(
         self,
@@ -141,14 +141,30 @@ class KubeObjects:
         """Delete it, only if it is still the one with *uid* where that is given; False where it was gone."""
         body = msgspec.json.encode({"preconditions": {"uid": uid}}) if uid else b""
         response = await self._transport.request("DELETE", resource.path(namespace, name), body=body)
-        if response.status == NOT_FOUND:
+        if _absent(response):
             return False
         _decoded(f"delete {resource.kind} {namespace}/{name}", response)
         return True
 
 
+class _Reason(Record, frozen=True):
+    reason: str = ""
+
+
+def _absent(response: Response) -> bool:
+    """Whether the server says so; a proxy's 404, or one of a server that is starting, is an error."""
+    if response.status != NOT_FOUND:
+        return False
+    try:
+        return msgspec.json.decode(response.body, type=_Reason).reason == "NotFound"
+    except msgspec.DecodeError:
+        return False
+
+
 def _decoded(what: str, response: Response) -> dict[str, Any]:
     if not 200 <= response.status < 300:
         raise ApiError(what, response)
-    decoded: dict[str, Any] = msgspec.json.decode(response.body)
-    return decoded
+    try:
+        return msgspec.json.decode(response.body, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ApiUnreachableError(f"{what}: an answer that is no object: {error}") from error

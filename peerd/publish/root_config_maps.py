@@ -136,7 +136,7 @@ class RootConfigMaps:
             self._look_at_all()
 
     def _look_at_all(self) -> None:
-        for namespace in self._namespaces:
+        for namespace in sorted(self._namespaces):
             for name in self._wanted:
                 self._look(ObjectKey(namespace, name))
 

@@ -47,7 +47,9 @@ def apply(held: Tree | None, patch: Tree, manager: str, subresource: str, *, for
                 raise ApplyConflict(f"{'.'.join(path)} is owned by {others[0][0]}")
             for owner in others:
                 owners[owner].discard(path)
-    for path in sorted(owners.get(mine, set()) - wanted.keys(), reverse=True):
+    # What names an item of a list goes last, or nobody would find the item's other fields.
+    gone = sorted(owners.get(mine, set()) - wanted.keys(), key=_names_item)
+    for path in gone:
         if not any(path in paths for owner, paths in owners.items() if owner != mine):
             _remove(result, path)
     for path, value in wanted.items():
@@ -151,6 +153,10 @@ def _get(tree: Tree, path: Path) -> Any:
             return None
         holder = _step(holder, name, make=False)
     return holder
+
+
+def _names_item(path: Path) -> bool:
+    return len(path) > 1 and path[-2].startswith(f"{path[-1]}=")
 
 
 def _set(tree: Tree, path: Path, value: Any) -> None:
