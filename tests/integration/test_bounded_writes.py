@@ -12,12 +12,13 @@ from peerd.kubeapi.objects import KubeObjects
 from peerd.limits import KUBE_WRITES, OBJECT_WRITES
 from peerd.model.changes import ImportChange, IstiodChange, OwnChange, PeerChange
 from peerd.model.federation import Freshness, PeerView
-from peerd.model.generated import Generate, IstiodFlags
+from peerd.model.generated import Generate, GeneratedWorkloadEntry, IstiodFlags
 from peerd.model.kube.meta import ObjectKey
 from peerd.peering.steady import Steady
 from peerd.publish.generated import GeneratedObjects
 from peerd.publish.generated_manifests import RESOURCES
 from peerd.publish.writer import Writer
+from tests.support.beside import Beside
 from tests.support.clusters import Cluster, gone, namespace, pod, remote_gateway, service, system
 from tests.support.fake_objects import FakeObjects
 from tests.support.stepping import SteppedTime
@@ -219,3 +220,51 @@ async def test_a_thousand_new_services_are_written_at_the_stated_pace():
     assert written >= (2 + 5 - 1) * KUBE_WRITES.value
     await rig.work(20)
     assert len(rig.api.objects) == 1000
+
+
+async def test_flat_network_is_a_write_for_each_changed_pod():
+    """Endpoints of our own network are entries of their own: one write for each that comes or goes."""
+    rig, beside = Rig(), Beside("network-flat")
+    steps = beside.steps()
+    next(steps)
+    rig.east = beside.clusters["east"]
+    await rig.work(5)
+    for step, _, _ in steps:
+        before, there = len(rig.api.writes), _entries(rig)
+        await rig.work(5)
+        changed = len(there ^ _entries(rig))
+        lost_all = not _entries(rig) and there  # the ServiceEntry loses its identities, too
+        assert len(rig.api.writes) - before == changed + bool(lost_all), step
+
+
+def _entries(rig):
+    return {name for plural, _, name in rig.api.objects if plural == "workloadentries"}
+
+
+async def test_a_thousand_changed_pods_are_written_at_the_stated_pace():
+    """A flat peer that replaces all its Pods is felt as 50 writes a second, and is through after 40 s."""
+    rig = Rig()
+    rig.east.generated = dict(map(_flat, range(1000)))
+    await rig.work(40)
+    assert len(rig.weights()) == 1000
+    before, began = len(rig.api.writes), rig.now
+    rig.east.generated = dict(map(_flat, range(1000, 2000)))
+    await rig.work(10)
+    assert len(rig.api.writes) - before <= (2 + 10 + 1) * KUBE_WRITES.value
+    await rig.work(35)
+    assert len(rig.api.writes) - before == 2000
+    assert rig.now - began <= 45
+    assert _entries(rig) == {found.name for _, found in map(_flat, range(1000, 2000))}
+
+
+def _flat(number):
+    found = GeneratedWorkloadEntry(
+        namespace="shop",
+        name=f"autogenflat.west.shop.reviews-{number}.0123456789ab",
+        cluster="west",
+        gateway="istio-system/west",
+        network="east",
+        labels=(("app", "reviews"),),
+        address=f"10.8.{number // 250}.{number % 250 + 1}",
+    )
+    return f"WorkloadEntry/shop/{found.name}", found
