@@ -38,6 +38,7 @@ from peerd.publish.pace import Bucket, retry_wait
 log = structlog.get_logger("peerd.writer")
 
 _ECHO_SECONDS = 30.0  # how long a watch may lag behind the answer to our own write
+_BLIND_SECONDS = 5.0  # and one that tells no versions, whose lag looks like an edit
 _OBJECT_PAUSE = 10.0  # seconds until an object that was written OBJECT_WRITES times may be written once more
 _SortKey = tuple[str, str, str, str]
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -64,8 +65,8 @@ class Ref(Record, frozen=True):
 class Observed(Record, frozen=True):
     """An object as the API server has it. `tree` is its decoded JSON, or the part that we write.
 
-    `resource_version` may be empty where whoever watches does not keep it: then an edit within 30 s of our
-    own write is told from that write's past, and undone, only when those are over.
+    `resource_version` may be empty where whoever watches does not keep it: then an edit within 5 s of our own
+    write is told from that write's past, and undone, only when those are over.
     """
 
     uid: str
@@ -138,7 +139,8 @@ class _Entry:
         self.lenient = (b"", b"")  # a manifest, and what the server made of it where that is not the same
         self.expected = ""  # the version our last write made, until it is observed
         self.expected_until = 0.0
-        self.behind: tuple[Observed | None] | None = None  # observed meanwhile, and older
+        # Observed meanwhile, and older; and when it is believed all the same.
+        self.behind: tuple[Observed | None, float] | None = None
         self.reverts: tuple[str, ...] = ()  # fields that somebody edited
         self.failures = 0
         self.turn = 0  # which entry of a queue is its own; 0: none
@@ -236,10 +238,12 @@ class Writer:
                     entry.expected = ""
             elif version == entry.expected:
                 entry.expected, entry.behind = "", None
-            elif self._clock.monotonic() < entry.expected_until and _older(version, entry.expected):
+            elif self._clock.monotonic() < (until := _until(entry, version)) and _older(
+                version, entry.expected
+            ):
                 # Of before our write: it matters only if the write's own event never comes.
-                entry.behind = (observed,)
-                heapq.heappush(self._waiting, (entry.expected_until, ref.sort_key, 0, ref))
+                entry.behind = (observed, until)
+                heapq.heappush(self._waiting, (until, ref.sort_key, 0, ref))
                 self._wake.set()
                 return
             else:
@@ -587,8 +591,8 @@ class Writer:
                 continue
             if turn and turn == entry.turn:
                 self._push_ready(ref, entry)
-            elif not turn and entry.behind is not None and now >= entry.expected_until:
-                (observed,), entry.behind, entry.expected = entry.behind, None, ""
+            elif not turn and entry.behind is not None and now >= entry.behind[1]:
+                observed, entry.behind, entry.expected = entry.behind[0], None, ""
                 self._adopt(ref, entry, observed)
 
 
@@ -602,6 +606,11 @@ def _projected(tree: Any, wanted: Any) -> Any:
     if isinstance(wanted, Mapping) and isinstance(tree, Mapping):
         return {key: _projected(tree.get(key), value) for key, value in wanted.items()}
     return tree
+
+
+def _until(entry: _Entry, version: str) -> float:
+    """For how long an observation may be of before our own write."""
+    return entry.expected_until if version else entry.expected_until - _ECHO_SECONDS + _BLIND_SECONDS
 
 
 def _older(version: str, expected: str) -> bool:

@@ -20,6 +20,7 @@ GLOBAL = {SCOPE: "global"}
 CONNECTED = "gloo.solo.io/PeerConnected"
 SUCCEEDED = "gloo.solo.io/PeeringSucceeded"
 DATA_PLANE = "gloo.solo.io/PeerDataPlaneProgrammed"
+PROBLEM = "peering.peerd.io/Problem"
 FEDERATED = "peering.peerd.io/Federated"
 REMOTE = {
     "apiVersion": "gateway.networking.k8s.io/v1",
@@ -162,6 +163,44 @@ async def test_a_gateway_that_proves_itself_is_programmed(
         )
     assert conditions(east, gateway).get(DATA_PLANE) == ("False", "Unreachable")
     await east.until(lambda: "PeerGatewayUnreachable" in events(east, gateway), 10, "an Event")
+
+
+async def test_what_others_say_stays_and_what_they_edit_is_undone(
+    clusters: tuple[KubeCluster, KubeCluster],
+) -> None:
+    """Conditions are a map by type: ours are ours, also where somebody writes over all of them."""
+    east, west = clusters
+    broken = east.gateway(west)
+    broken["metadata"]["name"] = "broken"
+    del broken["spec"]["addresses"]
+    broken = east.api.admin.create(broken)
+    await east.start("east-0")
+    await east.until(
+        lambda: conditions(east, broken).get("Accepted") == ("False", "Invalid"), 30, "what is wrong with it"
+    )
+    assert "spec.addresses" in message(east, broken, "Accepted")
+    assert conditions(east, broken).get(PROBLEM) == ("True", "NotServed")
+
+    other = {
+        "type": "example.org/Approved",
+        "status": "True",
+        "reason": "ByHand",
+        "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    east.api.admin.set_status(broken, {"conditions": [other]})
+    await east.until(
+        lambda: conditions(east, broken).get("Accepted") == ("False", "Invalid"), 45, "the edit is undone"
+    )
+    assert conditions(east, broken)["example.org/Approved"] == ("True", "ByHand")
+    await east.until(lambda: "GeneratedObjectReverted" in events(east, broken), 10, "an Event of it")
+
+    east.api.admin.patch(broken, {"spec": {"addresses": [{"type": "IPAddress", "value": "127.0.0.1"}]}})
+    await east.until(
+        lambda: conditions(east, broken).get("Accepted") == ("True", "Accepted"), 45, "it is mended"
+    )
+    assert PROBLEM not in conditions(east, broken)
+    assert conditions(east, broken)["example.org/Approved"] == ("True", "ByHand")
 
 
 @asynccontextmanager
