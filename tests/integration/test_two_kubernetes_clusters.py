@@ -175,11 +175,22 @@ async def test_a_service_is_shared_kept_and_written_about_whoever_dies(pair: Pai
     await pair.told(REVIEWS)
     await pair.told(RATINGS)
 
+    assert [line for each in (east, west) for line in links_lost(each)] == []
     await a_writer_is_replaced(pair)
     await a_dead_peer_is_kept_and_named(pair, ours)
 
     requests = [request for api, mark in marks for request in api.audit.requests(rbac.USER, mark)]
     assert rbac.refused(requests) == []
+
+
+def links_lost(cluster: KubeCluster) -> list[str]:
+    """What replicas logged of links that were lost once they had synced: replicas displace nobody's (D16)."""
+    found = []
+    for replica in cluster.replicas.values():
+        lines = replica.log.read_text("utf-8").splitlines()
+        synced = next(number for number, line in enumerate(lines) if '"peer_synced"' in line)
+        found += [line for line in lines[synced:] if '"peer_disconnected"' in line]
+    return found
 
 
 async def a_writer_is_replaced(pair: Pair) -> None:
@@ -191,7 +202,7 @@ async def a_writer_is_replaced(pair: Pair) -> None:
     await dead.kill()
     killed = time.monotonic()
     pair.east.forward(dead, survivor)
-    await pair.watchers[dead.name].connect(20)
+    await pair.east.reconnect(pair.watchers[dead.name])
     # Writes are what writing is known by: a new namespace gets the roots.
     pair.east.api.admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "later"}})
     roots = {

@@ -24,6 +24,7 @@ from typing import Any
 
 from peerd.ca import authority
 from peerd.cli.demo.cluster import Cluster
+from peerd.cli.demo.errors import DemoError
 from peerd.cli.demo.ztunnel import Ztunnel
 from tests.support import rbac
 from tests.support.apiserver import ApiServer
@@ -224,6 +225,17 @@ class KubeCluster:
         self._clients.append(client)
         await client.connect(seconds)
         return client
+
+    async def reconnect(self, client: Ztunnel, *, seconds: float = 20.0) -> None:
+        """As ztunnel does: again and again, with all that it holds."""
+        async with asyncio.timeout(seconds):
+            while True:
+                try:
+                    await client.connect(seconds)
+                except DemoError:
+                    await asyncio.sleep(0.1)
+                else:
+                    return
 
     def forward(self, dead: Replica, other: Replica) -> None:
         """Clients of *dead* that connect again get to *other*, as through a Service."""
