@@ -21,6 +21,7 @@ from peerd.peering.importer import Importer
 from peerd.peering.peers import PeerTable
 from peerd.peering.persistence import ImportJournal
 from peerd.peering.validation import LocalCluster
+from peerd.protocol.heartbeat import heartbeat_rules
 from peerd.serve.connections import ConnectionRegistry
 from peerd.serve.peer_places import PeerPlaces
 from peerd.transport.base import Handler
@@ -74,7 +75,8 @@ class Federation:
         self._places = PeerPlaces()
         local = LocalCluster(config.cluster_id, config.system_namespace, lineage)
         self._journal = ImportJournal(Path(config.state_dir) / "imports")
-        self._importer = Importer(local, self._imported, self._journal)
+        self._rules = heartbeat_rules(config.heartbeat_seconds)
+        self._importer = Importer(local, self._imported, self._journal, self._rules)
         self._restored: frozenset[ObjectKey] = frozenset()
         self.table = PeerTable(self._importer, parts.clock, peer_changed)
         self.info: PeerInfo | None = None
@@ -157,6 +159,7 @@ class Federation:
             clock=parts.clock,
             source=parts.random,
             resolve=parts.resolve,
+            rules=self._rules,
         )
         acceptance = Acceptance(own, config.cluster_id, config.peer_trust_domains)
         service = PeerService(
@@ -166,6 +169,7 @@ class Federation:
             lineage=self._lineage,
             registry=self._registry,
             places=self._places,
+            rules=self._rules,
         )
         self._speaking = speaking = _Speaking(
             dialer, acceptance, service, Exports(service.commit, parts.clock)

@@ -1,6 +1,6 @@
 """Discovery messages: bytes to records and back (wire-contract §2.5)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
@@ -12,6 +12,7 @@ from peerd.model.wire import map_entry
 from peerd.protocol.errors import MalformedMessageError
 
 _TYPE_URL, _NONCE = 0x12, 0x32  # tags of the fields 2 and 6
+_MANY = 2_000  # entries whose copying would hold others up
 _SHORT = 128  # what is shorter has lengths of one byte
 
 
@@ -31,7 +32,8 @@ class Node(Record, frozen=True):
 class DeltaRequest(Record, frozen=True):
     """A DeltaDiscoveryRequest.
 
-    `versions` are the entries of `initial_resource_versions` as on the wire. `error` is the text of
+    `versions` are the entries of `initial_resource_versions` as on the wire; where they are many each is made
+    when it is taken out, so that a hundred thousand can be taken in slices. `error` is the text of
     `error_detail`, None where it is absent: its presence alone makes a NACK (wire-contract §1.4).
     """
 
@@ -39,7 +41,7 @@ class DeltaRequest(Record, frozen=True):
     nonce: str = ""
     subscribe: tuple[str, ...] = ()
     unsubscribe: tuple[str, ...] = ()
-    versions: tuple[bytes, ...] = ()
+    versions: Sequence[bytes] = ()
     error: str | None = None
     node: Node | None = None
 
@@ -74,12 +76,13 @@ def parse_delta_request(message: bytes) -> DeltaRequest:
         request = discovery.DeltaDiscoveryRequest.FromString(message)
     except DecodeError as error:
         raise MalformedMessageError(f"not a DeltaDiscoveryRequest: {error}") from None
+    versions = request.initial_resource_versions
     return DeltaRequest(
         request.type_url,
         request.response_nonce,
         tuple(request.resource_names_subscribe),
         tuple(request.resource_names_unsubscribe),
-        tuple(request.initial_resource_versions),
+        versions if len(versions) > _MANY else tuple(versions),
         request.error_detail.message if request.HasField("error_detail") else None,
         _node(request.node) if request.HasField("node") else None,
     )

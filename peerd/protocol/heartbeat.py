@@ -11,6 +11,11 @@ class HeartbeatRules(Record, frozen=True):
     stale_after: float = 45.0
 
 
+def heartbeat_rules(interval: float) -> HeartbeatRules:
+    """The rules where a heartbeat is due every *interval* seconds: three of them missed is silence."""
+    return HeartbeatRules(interval, 3 * interval)
+
+
 class HeartbeatClient:
     """The dialling side: asks every 15 s, counts an answer as a sign of life. Monotonic seconds."""
 

@@ -1,6 +1,6 @@
 """How one type is served: what a service says of its types, so that the machine knows none of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Protocol
 
@@ -19,7 +19,7 @@ class Offer(Enum):
 class Resume(Protocol):
     """Resume by digest (decision D18), where a service has it."""
 
-    def judge(self, type_url: str, versions: tuple[bytes, ...]) -> Offer:
+    def judge(self, type_url: str, versions: Sequence[bytes]) -> Offer:
         """What *versions*, entries of `initial_resource_versions`, are."""
         ...
 

@@ -5,7 +5,7 @@ Nothing is queued per client: what a stream is owed is its cursor's distance to 
 into a response when the stream can take one (decision D4).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from peerd.limits import ACK_OVERDUE_S, TYPES_PER_STREAM, WRITE_DEADLINE_S, hit
 from peerd.model.frame import Frame
@@ -288,10 +288,10 @@ class DeltaServer:
             subscription.cursor = subscription.source.revision
             self._by_name.follow(subscription, subscription.subscribed)
         versions = request.versions
-        if subscription.wildcard and not had:
+        if subscription.wildcard and not had and (subscription.held or subscription.removals):
             # What it held by name it resumes from.
-            versions += tuple(map_entry(name, version) for name, version in subscription.held.items())
-            versions += tuple(map_entry(name, "") for name in subscription.removals)
+            held = (map_entry(name, version) for name, version in subscription.held.items())
+            versions = (*versions, *held, *(map_entry(name, "") for name in subscription.removals))
             self._by_name.forget(subscription)
         for name in request.subscribe:
             if name != WILDCARD and not subscription.rules.own_only:
@@ -313,7 +313,7 @@ class DeltaServer:
         if begins:
             self._begin(subscription, versions)
 
-    def _begin(self, subscription: Subscription, versions: tuple[bytes, ...]) -> None:
+    def _begin(self, subscription: Subscription, versions: Sequence[bytes]) -> None:
         subscription.puts = subscription.removals = subscription.late = ()
         subscription.resumed = False
         subscription.queue = ()
@@ -330,11 +330,11 @@ class DeltaServer:
         if subscription.state is State.COMPARING:
             subscription.versions = versions
             self._comparing.add(subscription.type_url)
-            if len(versions) <= wildcard.SLICE:
+            if len(versions) <= wildcard.SLICE and subscription.source.indexed:
                 for _ in self.compare():
                     pass
 
-    def _compare_named(self, subscription: Subscription, versions: tuple[bytes, ...]) -> Iterator[None]:
+    def _compare_named(self, subscription: Subscription, versions: Sequence[bytes]) -> Iterator[None]:
         """A client without the wildcard: what it holds is what it follows."""
         source = subscription.source
         removals = []

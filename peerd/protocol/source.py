@@ -1,6 +1,6 @@
 """What a delta server needs from where resources are kept; `peerd/resources` gives it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from peerd.model.frame import Frame
@@ -107,6 +107,15 @@ class TypeSource(Protocol):
 
     def gone(self, since: int, until: int) -> tuple[str, ...]:
         """The names in `removals`."""
+        ...
+
+    @property
+    def indexed(self) -> bool:
+        """Whether `indexing` has no more to do than what need not be sliced."""
+        ...
+
+    def indexing(self) -> Iterator[None]:
+        """Make ready for `unknown` and `difference`, in slices; nothing to do where it is done already."""
         ...
 
     def unknown(self, entries: Iterable[bytes]) -> list[bytes]:

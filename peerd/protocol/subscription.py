@@ -1,6 +1,6 @@
 """One type of one client: where it is, what it was sent, what it said of it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 
 from peerd.limits import REJECTIONS_PER_STREAM, hit
@@ -145,7 +145,7 @@ class Subscription:
         self.rejections: dict[str, Rejection] = {}
         self._accepted = 0
         # A first answer in the making.
-        self.versions: tuple[bytes, ...] = ()
+        self.versions: Sequence[bytes] = ()
         self.puts: tuple[str, ...] = ()
         self.removals: tuple[str, ...] = ()
         self.lacking: frozenset[str] = frozenset()  # those of `puts` that the client does not hold at all

@@ -1,6 +1,6 @@
 """Answers under the wildcard: whole, resumed, changes, removals that had to wait (decisions D4, D8, D13)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from peerd.limits import CHANGE_LOG_NAMES, hit
 from peerd.model.frame import Frame
@@ -11,7 +11,7 @@ from peerd.protocol.withheld import keep_back, withhold
 SLICE = 2_000  # map entries between two chances for others
 
 
-def compare(subscription: Subscription, versions: tuple[bytes, ...]) -> Iterator[None]:
+def compare(subscription: Subscription, versions: Sequence[bytes]) -> Iterator[None]:
     """Find what a client that holds *versions* lacks, in slices. Raises ValueError for malformed entries."""
     source = subscription.source
     # What is published meanwhile is in the change log from here on.
@@ -20,9 +20,11 @@ def compare(subscription: Subscription, versions: tuple[bytes, ...]) -> Iterator
     unknown: set[bytes] = set()
     for start in range(0, len(versions), SLICE):
         entries = versions[start : start + SLICE]
+        yield from source.indexing()
         unknown.update(source.unknown(entries))
         held.update(entries)
         yield
+    yield from source.indexing()
     difference = source.difference(held, unknown)
     puts, removals = difference.puts, difference.removals
     kept = withhold(subscription, (*removals, *difference.differing))

@@ -1,7 +1,8 @@
 """The published resources of one type, and what can be asked of them."""
 
 from collections.abc import Collection as Sized
-from collections.abc import Generator, Hashable, Iterable, Mapping
+from collections.abc import Generator, Hashable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import TypeVar
 
 from peerd.model.digest import digest
@@ -43,11 +44,8 @@ class Prepared:
         self.removed: list[str] = []
         self.published: list[Published] = []
         self.puts: dict[str, Resource] = {}
-        self.entries: dict[bytes, str] = {}
-        self.old_entries: list[bytes] = []
         self.unindexed: list[Resource] = []
         self.current: dict[str, Resource] | None = None
-        self.all_entries: dict[bytes, str] | None = None
 
 
 class MalformedVersionsError(ValueError):
@@ -66,8 +64,12 @@ class Collection:
         self.log = log
         self._writer = writer
         self._current: dict[str, Resource] = {}
-        # `initial_resource_versions` of a client that holds everything, entry by entry (decision D4).
-        self._entries: dict[bytes, str] = {}
+        # `initial_resource_versions` of a client that holds everything, entry by entry (decision D4). None
+        # while no client resumes; names that are not in it yet are still in `_indexing`.
+        self._entries: dict[bytes, str] | None = None
+        self._indexing: Iterator[str] = iter(())
+        self._complete = False
+        self._asked = False
         # One name, the usual case, is kept as it is: a set for each would cost more than the resource.
         self._aliases: dict[str, set[str] | str] = {}
         self._groups: dict[str, set[str] | str] = {}
@@ -133,22 +135,15 @@ class Collection:
                 found.changed.append(name)
             else:
                 continue
-            if old is not None:
-                found.old_entries.append(map_entry(name, old.version))
-                if new is None or (old.aliases, old.groups) != (new.aliases, new.groups):
-                    found.unindexed.append(old)
+            if old is not None and (new is None or (old.aliases, old.groups) != (new.aliases, new.groups)):
+                found.unindexed.append(old)
             if new is not None:
                 found.puts[name] = new
-                found.entries[map_entry(name, new.version)] = name
             if old is not None or new is not None:
                 found.published.append(Published(name, old, new))
         if len(found.published) > _SLICE:
-            # Much changes: copies are brought up to date beside the originals, to be swapped in.
-            found.current, found.all_entries = dict(current), dict(self._entries)
-            yield
-            _remove(found.all_entries, found.old_entries)
-            yield
-            found.all_entries.update(found.entries)
+            # Much changes: a copy is brought up to date beside the original, to be swapped in.
+            found.current = dict(current)
             yield
             _remove(found.current, found.removed)
             found.current.update(found.puts)
@@ -162,13 +157,15 @@ class Collection:
 
         *coming* is what was gathered since: it keeps its place in the look-ups.
         """
-        if found.current is None or found.all_entries is None:
-            _remove(self._entries, found.old_entries)
-            self._entries.update(found.entries)
+        if found.current is None:
             _remove(self._current, found.removed)
             self._current.update(found.puts)
+            if self._entries is not None:
+                for change in found.published:
+                    self._index_anew(self._entries, change)
         else:
-            self._current, self._entries = found.current, found.all_entries
+            self._current = found.current
+            self._forget_index()  # made anew in slices, when somebody asks
         for old in found.unindexed:
             self.unindex(old, *(gathered.get(old.name) for gathered in coming))
         self.revision = revision
@@ -241,10 +238,45 @@ class Collection:
         """A response of one stream's own with resource frames that are not kept here."""
         return self._writer.write(f"{span}-{self.revision}", self.revision, frames, ())
 
+    @property
+    def indexed(self) -> bool:
+        """Whether `indexing` has at most a slice to do."""
+        return self._complete or len(self._current) <= _SLICE
+
+    def indexing(self) -> Generator[None, None, None]:
+        """Make the index that `unknown` and `difference` use, in slices; several may do so at once."""
+        self._asked = True
+        while not self._complete:
+            if self._entries is None:
+                self._entries, self._indexing = {}, iter(tuple(self._current))
+            names = tuple(islice(self._indexing, _SLICE))
+            self._complete = len(names) < _SLICE
+            for name in names:
+                resource = self._current.get(name)
+                if resource is not None:
+                    self._entries[map_entry(name, resource.version)] = name
+            if not self._complete:
+                yield
+
+    def _indexed(self) -> dict[bytes, str]:
+        for _ in self.indexing():
+            pass
+        return self._entries or {}
+
+    def _forget_index(self) -> None:
+        self._entries, self._complete = None, False
+
+    @staticmethod
+    def _index_anew(entries: dict[bytes, str], change: Published) -> None:
+        if change.old is not None:
+            entries.pop(map_entry(change.name, change.old.version), None)
+        if change.new is not None:
+            entries[map_entry(change.name, change.new.version)] = change.name
+
     def unknown(self, entries: Iterable[bytes]) -> list[bytes]:
         """Those of a client's map entries that are not of something published."""
         # Not by set arithmetic: a set less a dictionary's keys walks all of the keys.
-        known = self._entries
+        known = self._indexed()
         return [entry for entry in entries if entry not in known]
 
     def difference(self, held: set[bytes], unknown: set[bytes] | None = None) -> Difference:
@@ -255,7 +287,7 @@ class Collection:
         Raises:
             MalformedVersionsError: bytes that are not a map entry.
         """
-        entries = self._entries
+        entries = self._indexed()
         if unknown is None:
             unknown = set(self.unknown(held))
         if not unknown and len(held) == len(entries):
@@ -285,8 +317,14 @@ class Collection:
         return self._digest
 
     def forget_frames(self) -> None:
-        """Free shared frames; they are made again when asked for."""
+        """Free shared frames, and the index of versions where nobody asked since the last time.
+
+        They are made again when asked for.
+        """
         self._frames.clear()
+        if not self._asked:
+            self._forget_index()
+        self._asked = False
 
     def _verified(self, names: set[str] | str | None, token: str, *, aliases: bool) -> tuple[str, ...]:
         if not names:

@@ -138,11 +138,17 @@ class AdsStream:
             if len(message) > _LARGE_REQUEST:
                 async with self._turns:
                     self._take(message)
-                    for _ in self.machine.compare():
-                        await asyncio.sleep(0)
+                    await self._compare()
             else:
                 self._take(message)
+                if self.machine.comparing:
+                    async with self._turns:
+                        await self._compare()
             self.wake()
+
+    async def _compare(self) -> None:
+        for _ in self.machine.compare():
+            await asyncio.sleep(0)
 
     def _take(self, message: bytes) -> None:
         ack = parse_ack(message)

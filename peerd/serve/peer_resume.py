@@ -1,5 +1,7 @@
 """Resume by digest and the sync marker, as the delta machine's hook (api/peering/v1/README.md)."""
 
+from collections.abc import Sequence
+
 from peerd.model.wire import read_map_entry
 from peerd.protocol.peer_wire import DIGEST_NAME, Sync, SyncState, encode_sync, parse_offer
 from peerd.protocol.rules import Offer
@@ -13,7 +15,7 @@ class PeerResume:
         self._store = store
         self._lineage = lineage
 
-    def judge(self, type_url: str, versions: tuple[bytes, ...]) -> Offer:
+    def judge(self, type_url: str, versions: Sequence[bytes]) -> Offer:
         """An offer is a map with the one key `@digest`."""
         if len(versions) != 1:
             return Offer.NONE

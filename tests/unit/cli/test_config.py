@@ -50,6 +50,7 @@ def test_precedence_is_flag_environment_file_default(base, tmp_path):
         ("network: 7", "network", "7"),
         ("network: null", "network", ""),
         ("xds-addr: '[::1]:15012'", "xds_addr", "[::1]:15012"),
+        ("heartbeat-seconds: 5", "heartbeat_seconds", 5),
     ],
 )
 def test_values_of_a_file_mean_what_they_look_like(base, tmp_path, text, field, value):
