@@ -1,4 +1,7 @@
-"""Addresses for host names: what derivation wants is allocated, recorded, and given back (decision D28)."""
+"""Addresses for host names: what derivation wants is allocated, recorded, and given back (decision D28).
+
+So are takeovers that outlive their Services (decision D23).
+"""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -7,7 +10,9 @@ import structlog
 
 from peerd.model.changes import Change
 from peerd.model.diagnostic import Diagnostic
+from peerd.model.federation import Takeover
 from peerd.publish.allocations import Allocations
+from peerd.publish.takeovers import RecordedTakeovers
 from peerd.state.errors import StateError
 
 log = structlog.get_logger("peerd.allocator")
@@ -21,17 +26,22 @@ class Allocator:
     *again* is called when it is time to `settle` once more.
     """
 
-    def __init__(self, allocations: Allocations, again: Callable[[], None]) -> None:
+    def __init__(
+        self, allocations: Allocations, takeovers: RecordedTakeovers, again: Callable[[], None]
+    ) -> None:
         self._allocations = allocations
+        self._takeovers = takeovers
         self._again = again
         self._wanted: set[str] | None = set()  # until `retain_wanted`
+        self._remembered: set[str] = set()  # until then, too
+        self._on_disk: list[Change] = []
         self._pending = False
         self._retain = False
         self._timer: asyncio.TimerHandle | None = None
 
     def restore(self) -> list[Change]:
-        """Every recorded allocation, for the first derivation."""
-        return list(self._allocations.restore())
+        """Everything recorded, for the first derivation."""
+        return [*self._allocations.restore(), *self._takeovers.restore()]
 
     def want(self, hosts: Iterable[tuple[str, str | None]]) -> None:
         """Derivation's changes of wanted hosts: with a pool, or None where one is wanted no more."""
@@ -44,6 +54,16 @@ class Allocator:
                     self._wanted.add(host)
         self._allocations.want(changes)
         self._pending = self._pending or bool(changes)
+
+    def remember(self, takeovers: Iterable[tuple[str, Takeover | None]]) -> None:
+        """Derivation's changes of takeovers that are to be recorded."""
+        for service, found in takeovers:
+            if found is None:
+                self._remembered.discard(service)
+            else:
+                self._remembered.add(service)
+            self._takeovers.want([(service, found)])
+            self._pending = True
 
     def retain_wanted(self) -> None:
         """With the next `settle`, free what nobody wants then; everything that could want it has spoken.
@@ -59,11 +79,12 @@ class Allocator:
             if self._wanted is not None:
                 self._pending = True
                 self._allocations.retain(self._wanted)
+                self._takeovers.retain(self._remembered)
                 self._wanted = None
         if not self._pending:
             return []
         try:
-            changes = list(await asyncio.to_thread(self._allocations.record))
+            await asyncio.to_thread(self._record)
         except StateError as error:
             # A full disk is no bug of ours: the reason is enough.
             log.error("allocations_not_recorded", reason=str(error), retry_seconds=_RETRY_SECONDS)  # noqa: TRY400
@@ -72,7 +93,13 @@ class Allocator:
         self._pending = bool(self._allocations.diagnostics)
         if self._pending:
             self._retry()
-        return list(changes)
+        changes, self._on_disk = self._on_disk, []
+        return changes
+
+    def _record(self) -> None:
+        # One by one: what the first has told is not lost where the second fails.
+        self._on_disk += self._allocations.record()
+        self._on_disk += self._takeovers.record()
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:

@@ -105,6 +105,9 @@ class Generation:
         """`Allocator.want`."""
         self._allocations.want(hosts)
 
+    def remember(self, takeovers: Iterable[tuple[str, Takeover | None]]) -> None:
+        """Nothing: `committed` has them recorded."""
+
     async def settle(self) -> list[Change]:
         """`Allocator.settle`; derivation hears of an address when it is read back."""
         self._allocations.settle()

@@ -36,6 +36,7 @@ from peerd.model.mesh import Settings
 from peerd.model.types import ADDRESS, AUTHORIZATION, CREATE_CERTIFICATE_METHOD, DELTA_METHOD
 from peerd.observe.snapshot import Snapshot
 from peerd.publish.allocations import Allocations
+from peerd.publish.takeovers import RecordedTakeovers
 from peerd.resources.store import ResourceStore
 from peerd.serve.ads import AdsService, ztunnel_rules
 from peerd.serve.authentication import loopback
@@ -80,11 +81,14 @@ class Peerd:
         self.lineage = parts.kube.lineage if parts.kube is not None else lineage(state)
         self.instance = f"{parts.random.getrandbits(48):012x}"
         self._table = Table(state / "allocations")
+        self._takeovers = Table(state / "takeovers")
         self._own_cluster = OwnCluster(config, parts, self._emit)
         self._generation = self._own_cluster.generation
         self._publishing = publishing = self._own_cluster.publishing
         self._allocator: Allocator | Generation = self._generation or Allocator(
-            Allocations(self._table, choose, parts.clock), lambda: self.pipeline.submit(())
+            Allocations(self._table, choose, parts.clock),
+            RecordedTakeovers(self._takeovers),
+            lambda: self.pipeline.submit(()),
         )
 
         self.own_listeners: list[Callable[[Sequence[OwnChange]], None]] = []
@@ -208,6 +212,7 @@ class Peerd:
         self._allocator.close()
         await self.federation.close()
         self._table.close()
+        self._takeovers.close()
         if self._publishing is not None:
             await self._publishing.close()
         if self._parts.kube is not None:
@@ -246,6 +251,7 @@ class Peerd:
         if self._publishing is not None:
             self._publishing.committed(commit)
         self._allocator.want(commit.wanted_hosts)
+        self._allocator.remember(commit.takeovers)
         follow_up = await self._allocator.settle()
         self.problems.replace("allocator", self._allocator.diagnostics)
         return follow_up

@@ -7,9 +7,10 @@ and an export follows from its sums.
 from collections.abc import Iterable
 
 from peerd.derive.engine import Collection, Context, Engine, Total
-from peerd.derive.global_services import GlobalServices, Scoped
+from peerd.derive.global_services import GlobalServices
 from peerd.derive.mesh import Mesh, MeshFacts
 from peerd.derive.problems import keyed, warning
+from peerd.derive.scoped import Scoped
 from peerd.model.address import GatewayAddress, Locality, NamespacedHostname
 from peerd.model.diagnostic import Diagnostic
 from peerd.model.federation import Capacity, FederatedService

@@ -8,8 +8,9 @@ would pass this cluster's by. Such services are entered by the gateway (ADR 0010
 import msgspec
 
 from peerd.derive.engine import Collection, Context, Engine
-from peerd.derive.global_services import GlobalServices, Scoped
+from peerd.derive.global_services import GlobalServices
 from peerd.derive.mesh import Mesh
+from peerd.derive.scoped import Scoped
 from peerd.model.federation import FederationScope
 from peerd.model.workload import TunnelProtocol, Workload
 

@@ -11,9 +11,10 @@ from peerd.derive.addresses import pack
 from peerd.derive.engine import Collection, Context, Engine, Input
 from peerd.derive.gateway_endpoints import Member, places
 from peerd.derive.gateways import gateway_service_account, hbone_port
-from peerd.derive.global_services import GlobalServices, Scoped
+from peerd.derive.global_services import GlobalServices
 from peerd.derive.mesh import Mesh
 from peerd.derive.problems import error, keyed, name_of
+from peerd.derive.scoped import Scoped
 from peerd.derive.waypoints import HBONE_PORT
 from peerd.model.address import GatewayAddress, NamespacedHostname, Port
 from peerd.model.diagnostic import Diagnostic

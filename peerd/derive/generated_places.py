@@ -7,10 +7,11 @@ safe, or nothing is there to select, a private label ties them together that nob
 
 from peerd.derive import labels
 from peerd.derive.engine import Collection, Context, Engine, Input
-from peerd.derive.global_services import GlobalServices, Scoped
+from peerd.derive.global_services import GlobalServices
 from peerd.derive.hostnames import Hostnames
 from peerd.derive.mesh import ONLY, Mesh
 from peerd.derive.namespaces import NamespaceFacts
+from peerd.derive.scoped import Scoped
 from peerd.derive.services import SERVICE, SERVICE_ENTRY
 from peerd.model.generated import IstiodFlags
 from peerd.model.mesh import Settings

@@ -6,12 +6,13 @@ from peerd.derive.engine import Collection, Context, Engine, Input
 from peerd.derive.generated_places import Places
 from peerd.derive.generated_services import GeneratedServices
 from peerd.derive.generated_workloads import GeneratedWorkloads
-from peerd.derive.global_services import GlobalServices, Scoped
+from peerd.derive.global_services import GlobalServices
 from peerd.derive.hostnames import Hostnames
 from peerd.derive.mesh import Mesh
 from peerd.derive.namespaces import NamespaceFacts
 from peerd.derive.problems import keyed, warning
 from peerd.derive.scope import TAKEOVER
+from peerd.derive.scoped import Scoped
 from peerd.derive.segments import Segments
 from peerd.model.diagnostic import Diagnostic
 from peerd.model.generated import Generate, IstiodFlags

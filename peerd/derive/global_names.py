@@ -64,7 +64,7 @@ class GlobalName(Record, frozen=True):
     """A host name, merged: the oldest contribution's ports and distribution, everybody's identities.
 
     `everywhere` are the numbers of ports that every contribution has, `own` says whether this cluster's is
-    among them.
+    among them, `peers` whether a peer's is.
     """
 
     host: str
@@ -75,6 +75,7 @@ class GlobalName(Record, frozen=True):
     identities: tuple[str, ...]
     everywhere: frozenset[int]
     own: bool = False
+    peers: bool = False
     diagnostics: tuple[Diagnostic, ...] = ()
 
     @property
@@ -102,6 +103,7 @@ def merge(contributions: Iterable[Contribution]) -> GlobalName:
         identities=oldest.identities if identities == oldest.identities else identities,  # one copy
         everywhere=shared(frozenset.intersection(*_numbers(ordered))),
         own=own is not None,
+        peers=any(found.peer for found in ordered),
         diagnostics=() if own is None else tuple(_conflicts(own, oldest, ordered)),
     )
 

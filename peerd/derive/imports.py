@@ -5,11 +5,17 @@ against what this cluster allows: its istio-remote Gateway, its system namespace
 """
 
 from peerd.derive import labels
-from peerd.derive.gateways import remote_network
+from peerd.derive.engine import Context, Engine, Input
+from peerd.derive.gateways import NetworkGateways, remote_network
+from peerd.derive.global_names import Contribution
+from peerd.derive.mesh import Mesh
+from peerd.derive.peer_ways import PeerWays
+from peerd.derive.segments import Segments
 from peerd.model.address import Locality
 from peerd.model.federation import FederatedService, FederationScope, Freshness, PeerView
 from peerd.model.identity import parse_spiffe_id
 from peerd.model.kube.gateway import Gateway
+from peerd.model.mesh import Settings
 from peerd.model.record import Record
 from peerd.model.sharing import shared
 
@@ -33,6 +39,55 @@ class Import(Record, frozen=True):
     flat: bool
     locality: Locality
     service: FederatedService
+
+
+class Imports:
+    """What is taken in, under the Gateway's key and the service's name."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        settings: Settings,
+        mesh: Mesh,
+        segments: Segments,
+        gateways: NetworkGateways,
+        views: Input[str, PeerView],
+        imports: Input[tuple[str, str], FederatedService],
+    ) -> None:
+        self._settings = settings
+        self._mesh = mesh
+        self._segments = segments
+        self._gateways = gateways
+        self._views = views
+        self._told = imports
+        self._ways = PeerWays(engine, gateways=gateways, views=views)
+        self.table = engine.derive("admitted imports", imports, self._admitted)
+        self.diagnostics = self._ways.diagnostics
+
+    def _admitted(self, ctx: Context, key: tuple[str, str], service: FederatedService) -> Import | None:
+        """What is taken in; of one cluster's word through several Gateways the first Gateway's."""
+        found = self._admit(ctx, key[0], service)
+        if found is None:
+            return None
+        for gateway in ctx.ask(self._ways.before, key[0]):
+            other = ctx.get(self._told, (gateway, key[1]))
+            if other is not None and self._admit(ctx, gateway, other) is not None:
+                return None
+        return found
+
+    def _admit(self, ctx: Context, through: str, service: FederatedService) -> Import | None:
+        gateway, view = ctx.get(self._gateways.remote, through), ctx.get(self._views, through)
+        if gateway is None or view is None:
+            return None
+        return admit(
+            gateway,
+            view,
+            service,
+            segment=self._segments.of(ctx).name,
+            system_namespace=self._settings.system_namespace,
+            own_network=self._mesh.of(ctx).network,
+        )
 
 
 def admit(
@@ -80,6 +135,25 @@ def admit(
             Locality(found.get(labels.REGION, ""), found.get(labels.ZONE, ""), found.get(labels.SUBZONE, ""))
         ),
         service=service,
+    )
+
+
+def contribution_of(found: Import) -> Contribution:
+    """What a peer says of its global name."""
+    service = found.service
+    return Contribution(
+        key=found.key,
+        host=service.global_host,
+        name=service.name,
+        namespace=service.namespace,
+        cluster=found.cluster,
+        peer=found.peer,
+        ports=service.ports,
+        distribution=service.distribution,
+        scope=service.scope,
+        takeover=service.takeover,
+        identities=service.identities,
+        created=service.created,
     )
 
 

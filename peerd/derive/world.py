@@ -15,7 +15,10 @@ file per kind, the machinery in engine.py (with graph.py and tables.py):
     peers.py             peers to dial
     segments.py          the segment of this cluster
     own_info.py          what this cluster says of itself to peers
-    global_services.py   names that several clusters serve (scope.py, imports.py, global_names.py)
+    scoped.py            what labels of our Services say (scope.py)
+    imports.py           what is taken in of peers (peer_ways.py)
+    takeovers.py         local names that peers answer to
+    global_services.py   names that several clusters serve (global_names.py)
     endpoints.py         what workloads of all kinds have in common
     slices.py            EndpointSlices
     pods.py              Pods
@@ -154,6 +157,7 @@ class World:
             views=inputs.views,
             imports=inputs.imports,
             allocations=inputs.allocations,
+            recorded=inputs.takeovers,
         )
         self.endpoints = endpoints = Endpoints(
             engine,
@@ -275,6 +279,7 @@ class World:
             "exports": [exports.table],
             "flat_exports": [flat_exports.everybody],
             "segment_flat_exports": [flat_exports.segment],
+            "takeovers": [names.takeovers],
             "peers": [peers.table],
             "wanted_hosts": [wanted],
             "diagnostics": diagnostics,

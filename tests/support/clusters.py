@@ -14,9 +14,10 @@ from peerd.model.changes import (
     ImportedWorkloadChange,
     ObjectChange,
     PeerChange,
+    TakeoverChange,
 )
 from peerd.model.diagnostic import Diagnostic
-from peerd.model.federation import Allocation, FederatedService, Freshness, PeerInfo, PeerView
+from peerd.model.federation import Allocation, FederatedService, Freshness, PeerInfo, PeerView, Takeover
 from peerd.model.gateway_config import GatewayCluster, GatewayEndpoints, GatewayListener
 from peerd.model.kube.kinds import KINDS_BY_NAME
 from peerd.model.kube.meta import ObjectKey
@@ -38,6 +39,7 @@ class Cluster:
         self.diagnostics: dict[str, Diagnostic] = {}
         self.wanted: dict[str, str] = {}
         self.allocations: dict[str, Allocation] = {}
+        self.takeovers: dict[str, Takeover] = {}
         self.policies: dict[str, Any] = {}
         self.generated: dict[str, Any] = {}
         # What gateways are configured with, by resource name.
@@ -47,6 +49,7 @@ class Cluster:
         self.info: PeerInfo | None = None
         self.network = ""
         self.changed: set[str] = set()
+        self._recorded: dict[str, Takeover] = {}
         self.links: dict[str, Cluster] = {}
         self.apply(objects)
 
@@ -57,6 +60,7 @@ class Cluster:
         while True:
             self._derive(queue)
             queue = self._allocate() if allocate else []
+            queue += self._record()
             if not queue:
                 break
         found = world_violations(self.addresses.values(), self.policies.values(), network=self.network)
@@ -80,6 +84,7 @@ class Cluster:
             (commit.segment_flat_exports, self.segment_flat_exports),
             (commit.diagnostics, self.diagnostics),
             (commit.wanted_hosts, self.wanted),
+            (commit.takeovers, self.takeovers),
             (commit.generated, self.generated),
         ):
             assert len({name for name, _ in told}) == len(told)
@@ -88,6 +93,16 @@ class Cluster:
                     del records[name]
                 else:
                     records[name] = record
+
+    def _record(self) -> list[Change]:
+        """What an application gives back of takeovers that it was told to record."""
+        before, self._recorded = self._recorded, dict(self.takeovers)
+        gone = [TakeoverChange(name, None) for name in before.keys() - self.takeovers.keys()]
+        return gone + [
+            TakeoverChange(name, found)
+            for name, found in sorted(self.takeovers.items())
+            if before.get(name) != found
+        ]
 
     def _allocate(self) -> list[Change]:
         taken = {address for found in self.allocations.values() for address in (found.ipv4, found.ipv6)}

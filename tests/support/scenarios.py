@@ -32,7 +32,14 @@ from typing import Any
 import yaml
 
 from peerd.model.address import Locality
-from peerd.model.changes import Change, ImportChange, ImportedWorkloadChange, ObjectChange, PeerChange
+from peerd.model.changes import (
+    Change,
+    ImportChange,
+    ImportedWorkloadChange,
+    ObjectChange,
+    PeerChange,
+    TakeoverChange,
+)
 from peerd.model.federation import FederatedService, Freshness, PeerInfo, PeerView
 from peerd.model.kube.meta import KubeObject, ObjectKey
 from peerd.model.workload import Workload
@@ -140,8 +147,12 @@ class Scenario:
         }
         for link in reversed(self.links.values()):
             told = PeerChange(link.key, PeerView(link.key, link.info, link.freshness))
-            fresh[link.home].apply([*reversed(link.imports()), told])
+            fresh[link.home].apply([*self._remembered(link.home), *reversed(link.imports()), told])
         return fresh
+
+    def _remembered(self, name: str) -> list[Change]:
+        """What is kept over a restart, beside objects and imports."""
+        return [TakeoverChange(service, found) for service, found in self.clusters[name].takeovers.items()]
 
     # -- what happens ------------------------------------------------------------------------------------
 

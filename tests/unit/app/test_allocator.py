@@ -6,8 +6,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from peerd.app.allocator import Allocator
-from peerd.model.federation import Allocation
+from peerd.model.federation import Allocation, Takeover
 from peerd.publish.allocations import Allocations
+from peerd.publish.takeovers import RecordedTakeovers
 from peerd.state.errors import StateError
 from peerd.state.table import Table
 from tests.support.timers import Timers
@@ -36,9 +37,16 @@ class Cluster:
 
     def start(self):
         if self.table is not None:
-            self.table.close()
+            self.close()
         self.table = Table(self.path)
-        return Allocator(Allocations(self.table, pool_of_two, self.timers), self._again)
+        self.takeovers = Table(self.path.with_name("takeovers"))
+        return Allocator(
+            Allocations(self.table, pool_of_two, self.timers), RecordedTakeovers(self.takeovers), self._again
+        )
+
+    def close(self):
+        self.table.close()
+        self.takeovers.close()
 
     def on_disk(self):
         """The hosts that a process starting now would find."""
@@ -55,7 +63,7 @@ class Cluster:
 async def cluster(tmp_path, monkeypatch):
     cluster = Cluster(tmp_path / "allocations", monkeypatch)
     yield cluster
-    cluster.table.close()
+    cluster.close()
 
 
 async def test_settle_tells_an_address_only_once_it_is_on_disk(cluster):
@@ -169,3 +177,41 @@ async def test_a_closed_allocator_tries_nothing_again(cluster):
     assert cluster.timers.armed
     allocator.close()
     assert cluster.timers.armed == []
+
+
+async def test_takeovers_are_on_disk_before_they_are_told_and_restored(cluster):
+    allocator = cluster.start()
+    allocator.remember([("shop/a", Takeover()), ("shop/b", Takeover(by_rule=True))])
+    assert [change.service for change in await allocator.settle()] == ["shop/a", "shop/b"]
+    allocator = cluster.start()
+    assert [(found.service, found.takeover) for found in allocator.restore()] == [
+        ("shop/a", Takeover()),
+        ("shop/b", Takeover(by_rule=True)),
+    ]
+
+
+async def test_a_takeover_nobody_wants_after_a_restart_is_forgotten_when_all_have_spoken(cluster):
+    allocator = cluster.start()
+    allocator.remember([("shop/a", Takeover()), ("shop/b", Takeover())])
+    await allocator.settle()
+    allocator = cluster.start()
+    allocator.remember([("shop/b", Takeover())])
+    assert await allocator.settle() == []
+    allocator.retain_wanted()
+    assert [(found.service, found.takeover) for found in await allocator.settle()] == [("shop/a", None)]
+    assert [found.service for found in cluster.start().restore()] == ["shop/b"]
+
+
+async def test_what_was_told_of_addresses_is_not_lost_where_takeovers_cannot_be_written(cluster, monkeypatch):
+    allocator = cluster.start()
+    allocator.want([("a", "global")])
+    allocator.remember([("shop/a", Takeover())])
+
+    def fails():
+        raise StateError(cluster.path, "no space left", "make some")
+
+    monkeypatch.setattr(cluster.takeovers, "flush", fails)
+    assert await allocator.settle() == []
+    monkeypatch.undo()
+    told_now = await allocator.settle()
+    assert [getattr(found, "host", None) or found.service for found in told_now] == ["a", "shop/a"]
