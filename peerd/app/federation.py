@@ -94,7 +94,8 @@ class Federation:
         if not self._config.peering:
             return []
         stored = self._journal.load()
-        self._restored = frozenset(each.peer for each in stored if each.resources)
+        # Of a first sync that was cut short there is something too, and it is not all.
+        self._restored = frozenset(each.peer for each in stored if each.resources and each.complete)
         self._importer.restore(stored)
         changes = self._importer.restored_changes(self._parts.clock.time())
         self._note_places(changes)

@@ -202,6 +202,7 @@ class Importer:
     def synced(self, key: ObjectKey) -> None:
         """Every type is in sync."""
         self._peers[key].synced = True
+        self._keeper.complete(key, now=True)
 
     def unsynced(self) -> tuple[ObjectKey, ...]:
         """Configured peers that have neither synced since the start nor expired (decision D13).
@@ -342,6 +343,7 @@ class Importer:
         changes = _withdrawals(key, _names(peer.holdings))
         for type_url, name in _names(peer.holdings):
             self._keeper.delete(key, type_url, name)
+        self._keeper.complete(key, now=False)
         peer.holdings = Holdings()
         peer.synced = False
         self._send(changes)

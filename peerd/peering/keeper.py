@@ -15,11 +15,12 @@ class Stored(Record, frozen=True):
 
 
 class StoredPeer(Record, frozen=True):
-    """Everything kept of one peer."""
+    """Everything kept of one peer; `complete` once a first sync was: before that there may be more of it."""
 
     peer: ObjectKey
     last_heartbeat: float
     resources: tuple[Stored, ...] = ()
+    complete: bool = False
 
 
 class Keeper:
@@ -33,6 +34,9 @@ class Keeper:
 
     def heartbeat(self, peer: ObjectKey, at: float) -> None:
         """The peer was alive *at* this wall-clock second."""
+
+    def complete(self, peer: ObjectKey, *, now: bool) -> None:
+        """Whether what is kept of the peer is all that it had to say at some moment."""
 
     def forget(self, peer: ObjectKey, held: int) -> None:
         """The Gateway is gone and everything with it, *held* resources."""

@@ -21,6 +21,7 @@ log = structlog.get_logger(__name__)
 LAG = 5.0
 _HEARTBEAT_EVERY = 10.0
 _HEARTBEAT = "heartbeat"  # a resource's name in the log has a type before a zero byte
+_COMPLETE = "complete"
 
 
 class ImportJournal(Keeper):
@@ -33,6 +34,7 @@ class ImportJournal(Keeper):
     def __init__(self, path: Path) -> None:
         self._log = KeyedLog(path)
         self._heartbeats: dict[ObjectKey, float] = {}
+        self._complete: set[ObjectKey] = set()
         self._failing = False
         self._dirty = asyncio.Event()
 
@@ -47,10 +49,14 @@ class ImportJournal(Keeper):
                 if name == _HEARTBEAT:
                     self._heartbeats[key] = msgspec.msgpack.decode(value, type=float)
                     continue
+                if name == _COMPLETE:
+                    self._complete.add(key)
+                    continue
                 type_url, _, resource = name.partition("\0")
                 version, payload = msgspec.msgpack.decode(value, type=tuple[str, bytes])
                 resources.append(Stored(key, type_url, resource, version, payload))
-            found.append(StoredPeer(key, self._heartbeats.get(key, 0.0), tuple(resources)))
+            heartbeat, complete = self._heartbeats.get(key, 0.0), key in self._complete
+            found.append(StoredPeer(key, heartbeat, tuple(resources), complete))
         return found
 
     def put(self, stored: Stored, *, replaces: bool) -> None:
@@ -73,9 +79,22 @@ class ImportJournal(Keeper):
         self._log.put(str(peer), _HEARTBEAT, msgspec.msgpack.encode(at), replaces=before is not None)
         self._dirty.set()
 
+    def complete(self, peer: ObjectKey, *, now: bool) -> None:
+        """`Keeper.complete`."""
+        if now is (peer in self._complete):
+            return
+        if now:
+            self._complete.add(peer)
+            self._log.put(str(peer), _COMPLETE, b"", replaces=False)
+        else:
+            self._complete.discard(peer)
+            self._log.delete(str(peer), _COMPLETE)
+        self._dirty.set()
+
     def forget(self, peer: ObjectKey, held: int) -> None:
         """`Keeper.forget`."""
-        known = self._heartbeats.pop(peer, None) is not None
+        known = (self._heartbeats.pop(peer, None) is not None) + (peer in self._complete)
+        self._complete.discard(peer)
         self._log.forget(str(peer), held + known)
         self._dirty.set()
 

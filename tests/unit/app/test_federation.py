@@ -63,6 +63,7 @@ async def kept(tmp_path):
         (sent,) = parse_delta_response(made.frame).resources
         journal.put(Stored(WEST.key, type_url, sent.name, sent.version, sent.payload), replaces=False)
     journal.heartbeat(WEST.key, FakeClock().time())
+    journal.complete(WEST.key, now=True)
     journal.close()
     return tmp_path
 

@@ -58,6 +58,17 @@ def test_deleted_and_forgotten_things_are_gone(tmp_path: Path) -> None:
     assert reopened(journal, path) == [StoredPeer(WEST, 0.0, (stored("shop/b"),))]
 
 
+def test_a_first_sync_that_was_cut_short_is_told_from_one_that_was_complete(tmp_path: Path) -> None:
+    """What is kept of it may lack something, and is not taken for all there is (decision D13)."""
+    path = tmp_path / "imports"
+    journal = ImportJournal(path)
+    for peer in (WEST, NORTH):
+        journal.put(stored("shop/a", peer), replaces=False)
+        journal.complete(peer, now=True)
+    journal.complete(NORTH, now=False)
+    assert [(each.peer, each.complete) for each in reopened(journal, path)] == [(NORTH, False), (WEST, True)]
+
+
 def test_a_gateway_whose_name_begins_as_anothers_is_not_forgotten_with_it(tmp_path: Path) -> None:
     path = tmp_path / "imports"
     journal = ImportJournal(path)
