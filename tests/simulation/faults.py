@@ -9,7 +9,9 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from random import Random
 
+from peerd.model.types import FEDERATED_SERVICE
 from tests.simulation.cluster import IDENTITY
+from tests.simulation.lies import LIES, Liar
 from tests.simulation.replica import Replica
 from tests.simulation.strangers import STRANGERS
 from tests.simulation.truth import GLOBAL, LOCAL, TAKEOVER
@@ -314,6 +316,40 @@ async def stranger(chaos: Chaos, random: Random) -> bool:
     return True
 
 
+async def liar(chaos: Chaos, random: Random) -> bool:
+    """A peer tells a lie (lies.py)."""
+    world = chaos.world
+    viewer, teller, lie = chaos.up(random), chaos.up(random), random.choice(LIES)
+    if viewer is None or teller is None or viewer.peerd is None or teller.peerd is None:
+        return False
+    peer, info = teller.cluster.name, teller.peerd.federation.info
+    way = teller.name, viewer.name
+    if info is None or peer not in world.truth.links[viewer.cluster.name] or way in world.fabric.tampered:
+        return False
+    if len(teller.cluster.replicas) > 1 or world.mirrored:
+        return False
+    exported = [name for name, each in world.truth.services[peer].items() if each.scope != LOCAL]
+    if lie.type_url == FEDERATED_SERVICE and not exported:
+        return False
+    chaos.note(teller.name, f"lies to {viewer.name}: {lie.title}")
+    liar = Liar(lie, info)
+    world.fabric.tampered[way] = liar
+    if lie.type_url == FEDERATED_SERVICE:
+        world.next_generation(peer, random.choice(sorted(exported)))
+    if lie.type_url != FEDERATED_SERVICE or lie.title.startswith("a sum"):
+        for connection in world.fabric.between(*way):
+            connection.drop()
+    world.catch(liar, teller, viewer)
+
+    async def mend() -> None:
+        world.fabric.tampered.pop(way, None)
+        for connection in world.fabric.between(*way):
+            connection.drop()  # what was refused is offered again
+
+    chaos.later(random.uniform(10, 30), mend)
+    return True
+
+
 async def impostor(chaos: Chaos, random: Random) -> bool:
     """A control plane shows another identity for a while: nobody wants it, nor believes it."""
     cluster = random.choice(list(chaos.world.clusters.values()))
@@ -400,6 +436,7 @@ FAULTS: dict[str, tuple[int, Operator]] = {
     "new issuer": (1, new_issuer),
     "impostor": (1, impostor),
     "stranger": (2, stranger),
+    "liar": (2, liar),
 }
 
 

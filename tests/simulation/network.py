@@ -6,7 +6,7 @@ TLS is replaced by its outcome: each host shows the certificate that its cluster
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from random import Random
 
 from peerd.transport.base import Handler, PeerCertificate, StatusCode, StreamClosed
@@ -42,6 +42,8 @@ class Fabric:
         self.servers: dict[str, SimServer] = {}
         self.names: dict[str, list[str]] = {}  # addresses of load balancers -> the hosts behind them
         self.connections: dict[Connection, None] = {}
+        # From an answering host to another: what becomes of a message, by its method path.
+        self.tampered: dict[tuple[str, str], Callable[[str, bytes], bytes]] = {}
         self.keepalive: dict[str, float] = {}  # hosts whose pings find a dead far end, and after how long
         self._links: dict[tuple[str, str], Link] = {}
 

@@ -17,11 +17,13 @@ from tests.simulation.guarantees import (
     NO_PHANTOM_DELETE,
     NOTHING_TWICE,
     ORIGIN,
+    REFUSAL,
     SLACK,
     STALE_AFTER,
     STATUS,
 )
 from tests.simulation.history import History, Violation
+from tests.simulation.lies import Liar
 from tests.simulation.replica import Replica
 from tests.simulation.standing import Standing
 from tests.simulation.truth import Truth
@@ -56,6 +58,7 @@ class PeerChecks:
         self._heard: dict[_Way, float] = {}  # when who is known to be the peer was last alive
         self._heard_wall: dict[_Way, float] = {}
         self._opened: dict[_Way, float] = {}
+        self._ended: dict[_Way, float] = {}
         self._offered: dict[_Way, dict[str, dict[str, str]]] = {}  # what was held when a stream was opened
         self._bytes: dict[_Way, list[int]] = {}  # since then: received, sent
         self._standing: dict[_Way, Standing] = {}
@@ -158,6 +161,8 @@ class PeerChecks:
             self._generation = {
                 key: value for key, value in self._generation.items() if key[:2] != way
             }  # it may be another replica's word now
+        if event in {PeerEvent.LOST, PeerEvent.REFUSED, PeerEvent.SELF, PeerEvent.CHANGED}:
+            self._ended[way] = replica.loop.time()
         self._history.checks[STATUS] += 1
         standing = self._standing.setdefault(way, Standing())
         standing.take(event)
@@ -167,6 +172,28 @@ class PeerChecks:
                 f"{replica.name} shows {peer} as {state.value} after {event.value}; it is"
                 f" {standing.words().value}",
             )
+
+    def seen_through(self, viewer: Replica, peer: str, liar: Liar, told: float) -> bool:
+        """A lie was told a while ago on a connection that should be sound; whether that could be judged."""
+        assert viewer.peerd is not None
+        key, way = ObjectKey("istio-system", f"peer-{peer}"), (viewer.name, peer)
+        federation = viewer.peerd.federation
+        if key not in federation._importer._peers or key not in federation.table._rows:
+            return False
+        if liar.lie.words:
+            refused = dict(federation._importer.counts(key).refused)
+            ended = self._ended.get(way, 0.0) >= told - 0.5
+            if ended or any(liar.name[:80] in each and liar.lie.words in refused[each] for each in refused):
+                return not ended
+            raise Violation(
+                REFUSAL,
+                f"{viewer.name} took from {peer}: {liar.lie.title} ({liar.name[:80]}); refused: {refused}",
+            )
+        if liar.lie.title.startswith("more than"):
+            return True
+        if self._ended.get(way, 0.0) < told - 0.5:
+            raise Violation(REFUSAL, f"{viewer.name} goes on with {peer}, which lied: {liar.lie.title}")
+        return True
 
     def _aged(self, replica: Replica, peer: str, freshness: Freshness) -> None:
         viewer, way = replica.cluster.name, (replica.name, peer)
@@ -200,8 +227,11 @@ class PeerChecks:
             return
         way = target, peer
         if method == HEARTBEAT_METHOD:
+            asked = self._asked.get((target, source, decode_heartbeat(message)))
+            if asked is None:
+                return  # it answers nothing that was asked
             self._answered[way] = replica.loop.time()
-            self._alive[way] = self._asked[target, source, decode_heartbeat(message)]
+            self._alive[way] = asked
             if way in self._recognised:
                 self._heard[way], self._heard_wall[way] = self._alive[way]
         elif method == DELTA_METHOD:

@@ -56,6 +56,7 @@ class Network(Protocol):
     random: Random
     latency: tuple[float, float]
     connections: "dict[Connection, None]"
+    tampered: Mapping[tuple[str, str], Callable[[str, bytes], bytes]]
     sent: Told | None
     delivered: Told | None
 
@@ -159,6 +160,9 @@ class SimStream:
         if self._closed is not None:
             raise StreamClosed(self._closed.code, self._closed.message)
         self._unread += max(1, len(message))
+        tamper = self._fabric.tampered.get((self.host, self._far.host)) if self.answering else None
+        if tamper is not None:
+            message = tamper(self.method, message)
         if self._fabric.sent is not None:
             self._fabric.sent(self.host, self._far.host, self.method, message, self.answering)
         self.post(len(message), lambda: self._far.arrived(message))

@@ -31,7 +31,8 @@ def watch(
 
     def see_synced(key: ObjectKey) -> None:
         held = importer.held(key).versions
-        guard(lambda: checks.synced(replica, peer_of(key), held, FEDERATED_SERVICE))
+        if not importer.counts(key).refused:  # it holds all that it may hold
+            guard(lambda: checks.synced(replica, peer_of(key), held, FEDERATED_SERVICE))
         synced(key)
 
     def see_standing(key: ObjectKey) -> None:

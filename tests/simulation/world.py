@@ -16,6 +16,7 @@ from peerd.protocol.peer_state import PeerState
 from tests.simulation.cluster import SimCluster
 from tests.simulation.guarantees import LIVENESS, NO_ERRORS, REFUSAL
 from tests.simulation.history import History, Violation
+from tests.simulation.lies import Liar
 from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.network import Fabric, Host, SimChannel
 from tests.simulation.oracle import Oracle, gateway_key
@@ -30,6 +31,7 @@ LIVENESS_SECONDS = 240.0
 """Within this after the last fault every view equals what the sources imply: the longest redial (60 s), the
 longest silence before a dead stream is given up (45 s), summaries held steady (30 s), and some."""
 
+_SEEN_THROUGH = 3.0  # seconds after which a lie must have had its consequence
 _KEEPALIVE = 40.0  # seconds until a ztunnel's HTTP/2 pings find that its peerd's node lost power
 _LATENCY = (0.0005, 0.08)
 ASKED = ("shop/web.shop.mesh.internal", "shop/cart.shop.mesh.internal", "shop/web.shop.svc.cluster.local")
@@ -149,6 +151,7 @@ class World:
             if self.loop.time() - began > seconds:
                 raise Violation(LIVENESS, f"after {seconds:.0f} quiet seconds: {'; '.join(wrong)}")
             await self.pass_time(3.0)
+        self.truth.look(self.loop.time())
         self.validators.quiet(self.loop.time())
         self.history.now = self.loop.time()
         self.history.note("world", f"quiet: all views equal after {self.loop.time() - began:.0f} s")
@@ -279,6 +282,34 @@ class World:
     def mirrored(self) -> set[str]:
         """Clusters of which a Gateway leads to themselves."""
         return set(self._mirrors)
+
+    def catch(self, liar: Liar, teller: Replica, viewer: Replica) -> None:
+        """Watch that a lie is seen through."""
+
+        async def go() -> None:
+            for _ in range(100):
+                await asyncio.sleep(0.1)
+                if liar.told:
+                    break
+            else:
+                return
+            told, way = self.loop.time(), (teller.name, viewer.name)
+            await asyncio.sleep(_SEEN_THROUGH)
+            quiet = not any(self.fabric.link(*each).cut for each in (way, way[::-1]))
+            quiet = quiet and not any(self.fabric.link(*each).bytes_per_second for each in (way, way[::-1]))
+            alone = max(viewer.disturbed_at, viewer.ready_at, teller.disturbed_at) < told - _SEEN_THROUGH
+            if not (quiet and alone and viewer.running and teller.running):
+                return
+            if self.validators.peers.seen_through(viewer, teller.cluster.name, liar, told):
+                self.history.checks[REFUSAL] += 1
+
+        async def guarded() -> None:
+            try:
+                await go()
+            except Violation as violation:
+                self.fail(violation)
+
+        self._watching.append(asyncio.ensure_future(guarded()))
 
     def visit(self, stranger: Stranger, replica: Replica, random: Random) -> None:
         """Let somebody break the protocol."""

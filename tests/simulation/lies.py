@@ -1,0 +1,268 @@
+"""Peers that lie: what a cluster sends is changed on its way, and the importer must see that.
+
+A lie about a resource is refused by name, for a reason in words, and nothing of it is held. What breaks the
+protocol ends the connection. The other guarantees hold meanwhile, and all is well once the lying has stopped.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from peerd.api.envoy import discovery_pb2 as xds
+from peerd.encode.address import decode_address, encode_address
+from peerd.encode.peering import (
+    decode_federated_service,
+    encode_federated_service,
+    encode_peer_info,
+    encode_segment,
+)
+from peerd.limits import PEER_CAPACITY, PEER_NAME_CHARACTERS, PEER_UID_CHARACTERS
+from peerd.model.federation import FederatedService, PeerInfo, Segment
+from peerd.model.resource import Resource
+from peerd.model.types import ADDRESS, DELTA_METHOD, FEDERATED_SERVICE, PEER_INFO, SEGMENT
+from peerd.model.workload import Workload
+from peerd.protocol.envelope import parse_delta_response
+from peerd.protocol.peer_wire import (
+    HEARTBEAT_METHOD,
+    SYNC_NAME,
+    Sync,
+    SyncState,
+    decode_heartbeat,
+    encode_heartbeat,
+    encode_sync,
+)
+
+Response = Any  # a DeltaDiscoveryResponse of generated code
+_FOREIGN = "spiffe://elsewhere/ns/shop/sa/web"
+
+
+@dataclass(frozen=True)
+class Lie:
+    """`change` alters a response of `type_url` ("" for heartbeats), or returns False where it finds nothing.
+
+    `name` is refused for a reason with `words` in it; without words the connection ends.
+    """
+
+    title: str
+    type_url: str
+    change: Callable[[Response, PeerInfo], str | None]
+    words: str = ""
+
+
+def _service(
+    changed: Callable[[FederatedService, PeerInfo], FederatedService], name: str = ""
+) -> Callable[[Response, PeerInfo], str | None]:
+    """Replace the first service; what is refused is what it is called then."""
+
+    def change(response: Response, info: PeerInfo) -> str | None:
+        for each in response.resources:
+            if each.name != SYNC_NAME:
+                lie = changed(decode_federated_service(each.resource.value), info)
+                each.resource.value = _payload(encode_federated_service(lie))
+                each.name = name or lie.resource_name
+                return str(each.name)
+        return None
+
+    return change
+
+
+def _replaced(**fields: Any) -> Callable[[Response, PeerInfo], str | None]:
+    return _service(lambda service, _info: msgspec.structs.replace(service, **fields))
+
+
+def _info(**fields: Any) -> Callable[[Response, PeerInfo], str | None]:
+    """Say something else of itself."""
+
+    def change(response: Response, info: PeerInfo) -> str | None:
+        lie = msgspec.structs.replace(info, **fields)
+        del response.resources[:]
+        response.resources.extend(_message(encode_peer_info(lie)).resources)
+        return "self"
+
+    return change
+
+
+def _workload(**fields: Any) -> Callable[[Response, PeerInfo], str | None]:
+    """Add a workload; off flat networks there are none."""
+
+    def change(response: Response, info: PeerInfo) -> str | None:
+        lie = Workload(
+            uid=f"{info.cluster}//Pod/shop/lie",
+            name="lie",
+            namespace="shop",
+            cluster_id=info.cluster,
+            network=info.network,
+            addresses=(bytes((10, 0, 0, 99)),),
+            trust_domain=info.trust_domain,
+        )
+        changed = msgspec.structs.replace(
+            lie, **{key: value for key, value in fields.items() if key != "called"}
+        )
+        message = _message(encode_address(changed))
+        message.resources[0].name = fields.get("called", changed.uid)
+        assert decode_address(_payload(encode_address(changed)))
+        response.resources.extend(message.resources)
+        return str(message.resources[0].name)
+
+    return change
+
+
+def _segment(segment: Segment, name: str = "") -> Callable[[Response, PeerInfo], str | None]:
+    def change(response: Response, _info: PeerInfo) -> str | None:
+        message = _message(encode_segment(segment))
+        message.resources[0].name = name or segment.name
+        response.resources.extend(message.resources)
+        return str(message.resources[0].name)
+
+    return change
+
+
+def _nameless(response: Response, _info: PeerInfo) -> str:
+    response.resources.add().version = "1"
+    return ""
+
+
+def _twice(response: Response, _info: PeerInfo) -> str:
+    for _ in range(2):
+        response.resources.add().name = "shop/twice"
+    return ""
+
+
+def _versions_wanted(response: Response, _info: PeerInfo) -> str | None:
+    if any(each.name == SYNC_NAME for each in response.resources):
+        return None  # only what comes when nothing was offered is wrong
+    message = xds.DeltaDiscoveryResponse.FromString(encode_sync(Sync(SyncState.VERSIONS_WANTED)))
+    response.resources.extend(message.resources)
+    return ""
+
+
+def _torn_sync(response: Response, _info: PeerInfo) -> str:
+    del response.resources[:]
+    torn = response.resources.add()
+    torn.name, torn.resource.value = SYNC_NAME, b"\xff\xff"
+    return ""
+
+
+def _wrong_sum(response: Response, _info: PeerInfo) -> str | None:
+    """A digest that nothing adds up to, in every answer until the connection ends."""
+    for each in response.resources:
+        if each.name == SYNC_NAME:
+            message = xds.DeltaDiscoveryResponse.FromString(encode_sync(Sync(SyncState.COMPLETE, "wrong")))
+            each.CopyFrom(message.resources[0])
+            return "again"
+    return None
+
+
+def _unasked(response: Response, _info: PeerInfo) -> str:
+    response.type_url = "type.googleapis.com/nobody.asked"
+    return ""
+
+
+def _later(message: bytes) -> bytes:
+    return encode_heartbeat(decode_heartbeat(message) + 1000)
+
+
+_LONG = "x" * int(max(PEER_NAME_CHARACTERS.value, PEER_UID_CHARACTERS.value))
+_F, _P, _W = FEDERATED_SERVICE, PEER_INFO, ADDRESS
+
+LIES = (
+    Lie("called otherwise", _F, _service(lambda service, _: service, "shop/other"), "is not called"),
+    Lie("a long name", _F, _service(lambda service, _: service, f"shop/{_LONG}"), "longer than"),
+    Lie("no DNS name", _F, _replaced(name="Not_DNS"), "no DNS name"),
+    Lie("in the system namespace", _F, _replaced(namespace="istio-system"), "system namespace"),
+    Lie("a host of others", _F, _replaced(global_host="web.shop.elsewhere.internal"), "global_host"),
+    Lie("a local host of others", _F, _replaced(local_host="db.bank.svc.cluster.local"), "local_host"),
+    Lie("an alias that is none", _F, _replaced(aliases=("Not_DNS",)), "no DNS name"),
+    Lie("an alias of a service", _F, _replaced(aliases=("db.bank.svc.cluster.local",)), "where names belong"),
+    Lie("an identity that is none", _F, _replaced(identities=("web",)), "no SPIFFE id"),
+    Lie("an identity of others", _F, _replaced(identities=(_FOREIGN,)), "outside the peer's trust domain"),
+    Lie(
+        "a port named twice",
+        _F,
+        _service(lambda service, _: msgspec.structs.replace(service, ports=service.ports * 2)),
+        "named twice",
+    ),
+    Lie(
+        "more than it can have",
+        _F,
+        _service(
+            lambda service, _: (
+                msgspec.structs.replace(
+                    service,
+                    capacity=tuple(
+                        msgspec.structs.replace(each, healthy=int(PEER_CAPACITY.value) + 1)
+                        for each in service.capacity
+                    ),
+                )
+                if service.capacity
+                else msgspec.structs.replace(service, name="Not_DNS")
+            )
+        ),
+        "",
+    ),
+    Lie("another cluster", _P, _info(cluster="nobody")),
+    Lie("another network", _P, _info(network="nowhere")),
+    Lie("another trust domain", _P, _info(trust_domain="elsewhere")),
+    Lie("a segment over everything", _P, _info(segment_domain="svc.cluster.local")),
+    Lie("a nameless resource", _F, _nameless),
+    Lie("a name twice", _F, _twice),
+    Lie("versions wanted again", _F, _versions_wanted),
+    Lie("a torn sync", _P, _torn_sync),
+    Lie("a sum that is wrong", _F, _wrong_sum),
+    Lie("a type nobody asked for", _F, _unasked),
+    Lie(
+        "a segment called otherwise", SEGMENT, _segment(Segment("blue", "mesh.internal"), "red"), "not called"
+    ),
+    Lie("another segment", SEGMENT, _segment(Segment("blue", "blue.internal")), "not the one"),
+    Lie("a workload called otherwise", _W, _workload(called="other"), "as its uid"),
+    Lie("a workload with a long name", _W, _workload(uid=_LONG + "x", called=_LONG + "x"), "longer than"),
+    Lie("a workload of others", _W, _workload(uid="other//Pod/shop/lie"), "own cluster"),
+    Lie("a workload without a name", _W, _workload(name="Not_DNS"), "no DNS name"),
+    Lie("a system workload", _W, _workload(namespace="istio-system"), "system namespace"),
+    Lie("a workload trusted elsewhere", _W, _workload(trust_domain="elsewhere"), "trust domain"),
+    Lie("a workload of no account", _W, _workload(service_account="Not_DNS"), "no DNS name"),
+    Lie("a workload on another network", _W, _workload(network="nowhere"), "not the peer's"),
+    Lie("a workload on a network of its own", _W, _workload(), "not on ours"),
+    Lie("a wrong heartbeat", "", lambda _response, _info: ""),
+    Lie("garbage for a heartbeat", "", lambda _response, _info: ""),
+)
+
+
+class Liar:
+    """Tells *lie* once, in what one host sends to another; `told` says that it did."""
+
+    def __init__(self, lie: Lie, info: PeerInfo) -> None:
+        self.lie = lie
+        self.name = ""
+        self.told = False
+        self._info = info
+        self._over = False
+
+    def __call__(self, method: str, message: bytes) -> bytes:
+        """The message as it arrives."""
+        if self._over or (method == HEARTBEAT_METHOD) is not (not self.lie.type_url):
+            return message
+        if method == HEARTBEAT_METHOD:
+            self.told = self._over = True
+            return b"\xff\xff" if self.lie.title.startswith("garbage") else _later(message)
+        if method != DELTA_METHOD:
+            return message
+        response = xds.DeltaDiscoveryResponse.FromString(message)
+        if response.type_url != self.lie.type_url:
+            return message
+        name = self.lie.change(response, self._info)
+        if name is None:
+            return message
+        self.told, self._over, self.name = True, name != "again", name
+        return bytes(response.SerializeToString())
+
+
+def _message(resource: Resource) -> Response:
+    return xds.DeltaDiscoveryResponse.FromString(resource.frame)
+
+
+def _payload(resource: Resource) -> bytes:
+    (found,) = parse_delta_response(resource.frame).resources
+    return found.payload
