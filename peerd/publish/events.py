@@ -187,7 +187,8 @@ class Events:
         found = await self._objects.list(about.resource, about.namespace, fields=field)
         if not found:
             return None  # the object is gone
-        known = About(about.resource, about.namespace, about.name, found[0]["metadata"]["uid"])
+        uid = (found[0].get("metadata") or {}).get("uid", "")
+        known = About(about.resource, about.namespace, about.name, uid)
         return Event(known, event.kind, event.reason, event.message, event.at)
 
     async def _post(self, event: Event) -> None:

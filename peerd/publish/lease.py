@@ -76,11 +76,7 @@ class Lease:
             pause = await self.attempt()
             # Not past the end of what we hold: it is then told that it is lost.
             remaining = self.remaining()
-            try:
-                async with asyncio.timeout(min(pause, remaining) if remaining else pause):
-                    await asyncio.Event().wait()
-            except TimeoutError:
-                pass
+            await asyncio.sleep(min(pause, remaining) if remaining else pause)
             self._tell()
 
     async def attempt(self) -> float:
@@ -128,7 +124,7 @@ class Lease:
             return True
         spec = found.get("spec") or {}
         holder = spec.get("holderIdentity") or ""
-        seen = (holder, found["metadata"]["resourceVersion"])
+        seen = (holder, _version(found))
         if seen != self._seen:
             self._seen, self._seen_at = seen, began
         self.holder = holder
@@ -158,7 +154,7 @@ class Lease:
         metadata = {
             "namespace": self._namespace,
             "name": self._name,
-            "resourceVersion": found["metadata"]["resourceVersion"],
+            "resourceVersion": _version(found),
         }
         await self._objects.replace(LEASE, {"metadata": metadata, "spec": spec}, manager=FIELD_MANAGER)
 
@@ -168,3 +164,7 @@ class Lease:
             self._told = ours
             log.info("writing" if ours else "not_writing", identity=self.identity)
             self._held(ours)
+
+
+def _version(found: dict[str, Any]) -> str:
+    return str((found.get("metadata") or {}).get("resourceVersion", ""))

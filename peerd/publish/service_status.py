@@ -5,6 +5,7 @@ Everything in it stays as it is while Pods come and go: no capacity, no Pod's na
 
 from collections.abc import Collection, Mapping, Sequence
 
+from peerd.limits import STATUS_NAMES, hit
 from peerd.model.diagnostic import Diagnostic
 from peerd.model.federation import FederatedName
 from peerd.publish.conditions import Condition, no, problem, yes
@@ -62,6 +63,7 @@ def _federated(
     most = max(names, key=lambda each: each.others)
     others = [f"{each} (stale)" if each in stale else each for each in most.clusters]
     if most.others > len(others):
+        hit(STATUS_NAMES)
         others.append(f"{most.others - len(others)} more")
     if not exported:
         fix = "label it solo.io/service-scope=global to serve it from here too"

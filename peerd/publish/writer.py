@@ -346,6 +346,7 @@ class Writer:
                 else:
                     done = await self._put(ref, entry, wanted)
         except TimeoutError:
+            hit(KUBE_WRITE_S)
             self._failed(ref, entry, ApiUnreachableError(f"no answer within {KUBE_WRITE_S.value} s"))
             return
         except (ApiError, ApiUnreachableError) as error:
@@ -597,7 +598,7 @@ class Writer:
 
 
 def _observed(tree: Mapping[str, Any]) -> Observed:
-    meta = tree["metadata"]
+    meta = tree.get("metadata") or {}
     return Observed(meta.get("uid", ""), meta.get("resourceVersion", ""), tree)
 
 

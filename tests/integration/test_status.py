@@ -174,7 +174,18 @@ async def test_what_others_say_stays_and_what_they_edit_is_undone(
     broken["metadata"]["name"] = "broken"
     del broken["spec"]["addresses"]
     broken = east.api.admin.create(broken)
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "namespace": "istio-system",
+            "name": "istio-remote-secret-west",
+            "labels": {"istio/multiCluster": "true"},
+        },
+    }
+    east.api.admin.create(secret)
     await east.start("east-0")
+    await east.until(lambda: "RemoteSecretLeftover" in events(east, secret), 20, "a warning of leftovers")
     await east.until(
         lambda: conditions(east, broken).get("Accepted") == ("False", "Invalid"), 30, "what is wrong with it"
     )

@@ -1,6 +1,6 @@
 """A global Service says who serves it, what is in conflict, and what others cannot reach."""
 
-from peerd.limits import STATUS_NAMES
+from peerd.limits import STATUS_NAMES, hits
 from peerd.model.diagnostic import Diagnostic, Severity
 from peerd.model.federation import FederatedName
 from peerd.publish.conditions import PROBLEM
@@ -60,7 +60,9 @@ def test_a_service_that_only_others_export_says_how_to_join():
 def test_of_thousands_of_clusters_a_few_are_named():
     """STATUS_NAMES, and the number of the rest."""
     clusters = [f"c{i:02}" for i in range(STATUS_NAMES.value)]
+    before = hits(STATUS_NAMES)
     found = conditions(name(*clusters, others=2_000))
+    assert hits(STATUS_NAMES) == before + 1
     assert found[FEDERATED].message.endswith(f"c19, {2_000 - STATUS_NAMES.value} more")
     assert len(found[FEDERATED].message) < 300
 

@@ -6,7 +6,7 @@ import pytest
 
 from peerd.kubeapi.base import ApiUnreachableError
 from peerd.kubeapi.objects import KubeObjects, Resource
-from peerd.limits import KUBE_WRITES, OBJECT_WRITES, hits
+from peerd.limits import KUBE_WRITE_S, KUBE_WRITES, OBJECT_WRITES, hits
 from peerd.publish.writer import NoticeKind, Observed, Ref, Writer
 from tests.support.fake_objects import FakeObjects, status
 from tests.support.stepping import SteppedTime
@@ -433,9 +433,11 @@ async def test_a_write_ends_with_the_permit(rig):
         await asyncio.Event().wait()
 
     rig.api.before = hang
+    before = hits(KUBE_WRITE_S)
     rig.writer.want(REF, entry())
     await rig.writer.work()
     assert rig.writer.pending == 1
+    assert hits(KUBE_WRITE_S) == before + 1
 
 
 @pytest.mark.parametrize(
