@@ -101,7 +101,7 @@ def read_secret(settings: GatewaySettings) -> tuple[str, str, str] | None:
             certificate["private_key"]["inline_string"],
             roots,
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError):
         return None
 
 

@@ -20,6 +20,7 @@ from peerd.model.kube.kinds import SEGMENT
 from tests.support import rbac
 from tests.support.apiserver import ApiServer, Request, crds
 from tests.support.apiserver.binaries import Binaries
+from tests.support.gateway_objects import GatewayStory, a_gateway
 from tests.support.kube_cluster import KubeCluster, Replica, Tree, namespace
 
 GLOBAL = {"solo.io/service-scope": "global"}
@@ -72,7 +73,8 @@ async def alone(api: ApiServer, binaries: Binaries, root: Path) -> None:
     definitions = crds.wanted(binaries.crds)
     segments = [each for each in definitions if each["spec"]["names"]["kind"] == SEGMENT.name]
     await asyncio.to_thread(crds.install, api.admin, [each for each in definitions if each not in segments])
-    async with running(KubeCluster("alone", api, root, None)) as cluster:
+    flags = ("--gateway-image=peerd:test",)
+    async with running(KubeCluster("alone", api, root, None, flags=flags)) as cluster:
         replica = await cluster.start("alone-0")
         await cluster.client(replica)
         mark = api.audit.mark()
@@ -83,6 +85,17 @@ async def alone(api: ApiServer, binaries: Binaries, root: Path) -> None:
             return any((each.verb, each.resource) == ("watch", SEGMENT.plural) for each in seen)
 
         await cluster.until(followed, 30, "a watch of Segments")
+        await gateways(cluster)
+
+
+async def gateways(cluster: KubeCluster) -> None:
+    """One comes, is scaled, and goes."""
+    story = GatewayStory(cluster)
+    scaled = {"horizontalPodAutoscaler": "spec: {maxReplicas: 3}\n"}
+    await story.made(a_gateway("istio-eastwest", parameters="edge"), scaled)
+    await story.until(lambda: story.object("HorizontalPodAutoscaler", "istio-eastwest"), "an autoscaler")
+    story.delete("istio-eastwest")
+    await story.until(lambda: not story.objects("istio-eastwest"), "the end of its objects")
 
 
 async def linked(east_api: ApiServer, west_api: ApiServer, root: Path) -> None:
