@@ -30,7 +30,7 @@ from peerd.encode.envoy_listeners import encode_listener, encode_route
 from peerd.encode.frame import decode_frame
 from peerd.gateway.admin import ask
 from peerd.gateway.bootstrap import bootstrap
-from peerd.gateway.certificate import read_identity
+from peerd.gateway.certificate import Identity, read_identity
 from peerd.gateway.companion import envoy_arguments
 from peerd.gateway.files import write, write_secrets
 from peerd.gateway.settings import GatewaySettings
@@ -52,7 +52,11 @@ CONTROL_PLANE = SpiffeId("cluster.local", "istio-system", "peerd")
 
 
 def settings(
-    directory: Path, *, xds: str = "127.0.0.1:1", block: str = "127.0.0", peers: str = "127.0.0.1:1"
+    directory: Path,
+    *,
+    xds: str = "127.0.0.1:1",
+    block: str = "127.0.0",
+    other_roots: tuple[tuple[str, str], ...] = (),
 ) -> GatewaySettings:
     """Those of a gateway at `<block>.1`."""
     return GatewaySettings(
@@ -61,7 +65,7 @@ def settings(
         directory=str(directory),
         xds=xds,
         ca="127.0.0.1:1",
-        peers=peers,
+        peers="127.0.0.1:1",
         roots_file=str(directory / "root-cert.pem"),
         token_file=str(directory / "token"),
         control_plane=CONTROL_PLANE,
@@ -70,6 +74,7 @@ def settings(
         health=f"{block}.1:15021",
         stats=f"{block}.1:15020",
         concurrency=1,
+        other_roots=other_roots,
     )
 
 
@@ -89,13 +94,17 @@ def material(ca: CaBundle, identity: str) -> TlsMaterial:
     return TlsMaterial(own.certificate_chain, own.private_key, ca.roots_pem)
 
 
-def prepare(ca: CaBundle, given: GatewaySettings) -> None:
-    """Write secrets and bootstrap, as the companion does once it has a certificate."""
+def identity_of(ca: CaBundle, given: GatewaySettings) -> Identity:
+    """What *ca* gives a gateway."""
     own = material(ca, str(given.identity))
-    identity = read_identity(
+    return read_identity(
         own.certificate_chain.decode(), own.private_key.decode(), ca.roots_pem.decode(), given
     )
-    write_secrets(given, identity)
+
+
+def prepare(ca: CaBundle, given: GatewaySettings) -> None:
+    """Write secrets and bootstrap, as the companion does once it has a certificate."""
+    write_secrets(given, identity_of(ca, given))
     write(Path(given.directory), BOOTSTRAP_FILE, bootstrap(given))
 
 
