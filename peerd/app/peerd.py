@@ -1,7 +1,7 @@
 """One peerd, wired: objects in, discovery out, peers beside it."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +14,25 @@ from peerd.app.callers import authenticator
 from peerd.app.federation import Federation
 from peerd.app.gateways import Gateways
 from peerd.app.generation import Generation
+from peerd.app.intake import Intake, LineageWatch
 from peerd.app.istiod import IstiodIdentity
 from peerd.app.listeners import Listeners
-from peerd.app.own_cluster import OwnCluster, generates
+from peerd.app.own_cluster import OwnCluster
 from peerd.app.parts import Parts
 from peerd.app.picture import stream_views
 from peerd.app.pipeline import Pipeline
 from peerd.app.problems import Problems
 from peerd.app.proof import Proof
+from peerd.app.settings import settings_of
 from peerd.app.views import Views, ca_view
 from peerd.app.withholding import Withholding
 from peerd.ca.bundle import CaBundle
 from peerd.derive.allocation import choose
 from peerd.derive.commit import Commit
 from peerd.derive.world import World
-from peerd.model.changes import Change, ObjectChange, OwnChange
+from peerd.model.changes import Change
 from peerd.model.config import ServeConfig
-from peerd.model.diagnostic import Diagnostic
 from peerd.model.identity import SpiffeId
-from peerd.model.mesh import Settings
 from peerd.model.types import ADDRESS, AUTHORIZATION, CREATE_CERTIFICATE_METHOD, DELTA_METHOD
 from peerd.observe.snapshot import Snapshot
 from peerd.publish.allocations import Allocations
@@ -70,7 +70,6 @@ class Peerd:
         self._parts = parts
         self._started_at = parts.clock.time()
         self._not_ready = "the sources have not been read yet"
-        self._source_synced = asyncio.Event()
         self._ready = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._listeners = Listeners(config, parts.network)
@@ -91,17 +90,14 @@ class Peerd:
             lambda: self.pipeline.submit(()),
         )
 
-        self.own_listeners: list[Callable[[Sequence[OwnChange]], None]] = []
-        """Hear of objects that peerd generated, as they lie in the cluster (decision D5)."""
-        if self._generation is not None:
-            self.own_listeners.append(self._generation.own)
         self.problems = Problems(None if publishing is None else publishing.problem)
+        self.objects = Intake(self.problems)
         self.pods = PodIndex()
-        self.other_roots = OtherRoots(_settings(config))
+        self.other_roots = OtherRoots(settings_of(config))
         self.registry = ConnectionRegistry()
         self.gateways = Gateways(lambda: self.trust_domain, active=bool(config.gateway_addr))
         self.store = ResourceStore((AUTHORIZATION, ADDRESS, *self.gateways.types), self.instance)
-        self._world = World(_settings(config))
+        self._world = World(settings_of(config))
         self.pipeline = Pipeline(
             self._world, self.store, parts.clock, self._committed, self.gateways.resources
         )
@@ -162,7 +158,7 @@ class Peerd:
         self.pipeline.submit(self._allocator.restore())
         self.pipeline.submit(self.federation.restore())
         self._begin(self.pipeline.run())
-        self._begin(self._parts.source.run(_SourceSink(self)))
+        self._begin(self._parts.source.run(self._intake()))
         if self._ca is not None:
             self._begin(follow(self._ca, self._parts.clock, self._ca_changed))
         self._begin(self._own_cluster.write())
@@ -224,21 +220,21 @@ class Peerd:
 
     # -- objects in --------------------------------------------------------------------------------------
 
-    def applied(self, changes: Sequence[ObjectChange]) -> None:
-        """The source has changes."""
-        self.pods.apply(changes)
-        self.other_roots.apply(changes)
+    def _intake(self) -> Intake:
+        intake = self.objects
+        intake.followers += [self.pods.apply, self.other_roots.apply]
+        if self._parts.kube is not None:
+            watch = LineageWatch(self.problems, self._config.system_namespace, self.lineage)
+            intake.followers.append(watch)
         if self._roots is not None:
-            self._roots.namespaces(changes)
+            intake.followers.append(self._roots.namespaces)
         if self._generation is not None:
-            self._generation.users(changes)
+            intake.followers.append(self._generation.users)
+            intake.own_followers.append(self._generation.own)
         if self._publishing is not None:
-            self._publishing.applied(changes)
-        self.pipeline.submit(changes)
-
-    def synced(self) -> None:
-        """The source has told everything that was there."""
-        self._source_synced.set()
+            intake.followers.append(self._publishing.applied)
+        intake.followers.append(self.pipeline.submit)
+        return intake
 
     async def _committed(self, commit: Commit) -> Sequence[Change]:
         """What follows from one revision of derivation; returns what derivation must hear at once."""
@@ -257,7 +253,7 @@ class Peerd:
         return follow_up
 
     async def _become_ready(self) -> None:
-        await self._source_synced.wait()
+        await self.objects.complete.wait()
         await self.pipeline.quiet()
         self.pods.synced = True
         self.federation.follow_gateways()
@@ -380,40 +376,8 @@ class Peerd:
             certificates_issued=self.certificates.counts["issued"],
             ca=None if self._ca is None else ca_view(self.certificates.counts, self._ca.bundle),
             publishing=None if self._publishing is None else self._publishing.view(),
+            istiod=self._own_cluster.flags,
         )
-
-
-class _SourceSink:
-    """`peerd.sources.base.Sink`."""
-
-    def __init__(self, peerd: Peerd) -> None:
-        self._peerd = peerd
-
-    def apply(self, changes: Sequence[ObjectChange]) -> None:
-        self._peerd.applied(changes)
-
-    def own(self, changes: Sequence[OwnChange]) -> None:
-        for listener in self._peerd.own_listeners:
-            listener(changes)
-
-    def synced(self) -> None:
-        self._peerd.synced()
-
-    def report(self, where: str, diagnostics: tuple[Diagnostic, ...]) -> None:
-        self._peerd.problems.replace(f"source/{where}", diagnostics)
-
-
-def _settings(config: ServeConfig) -> Settings:
-    return Settings(
-        cluster_id=config.cluster_id,
-        trust_domain=config.trust_domain,
-        system_namespace=config.system_namespace,
-        network=config.network,
-        revision=config.revision,
-        peering=config.peering,
-        peer_service_account=config.peer_service_account,
-        generate=generates(config),
-    )
 
 
 def _named(bound: dict[str, str]) -> dict[str, str]:

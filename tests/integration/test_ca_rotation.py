@@ -131,7 +131,7 @@ class Mesh:
 
     async def everybody_hears(self, address: str) -> None:
         """A change reaches every stream that was open from the beginning, and no peer moved."""
-        self.peerd.applied([_pod("shop", "web", "web", address)])
+        self.peerd.objects.apply([_pod("shop", "web", "web", address)])
         wanted = bytes(map(int, address.split(".")))
         for ztunnel in self.ztunnels:
             await ztunnel.until(lambda z=ztunnel: _address(z) == wanted, 10, "the change")  # type: ignore[misc]
