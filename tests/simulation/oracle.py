@@ -6,7 +6,7 @@ the running peerds only their allocations are asked, for which address a host go
 
 import msgspec
 
-from peerd.app.peerd import _settings
+from peerd.app.settings import settings_of
 from peerd.derive.commit import Commit
 from peerd.derive.world import World
 from peerd.encode.address import encode_address
@@ -70,7 +70,7 @@ def gateway_key(peer: str) -> ObjectKey:
 
 
 def _derive(cluster: SimCluster, changes: list[Change]) -> Commit:
-    world = World(_settings(cluster.replicas[0].config()))
+    world = World(settings_of(cluster.replicas[0].config()))
     world.apply(changes)
     assert world.work()
     return world.commit()
