@@ -93,7 +93,18 @@ async def clusters(
 
 ENTRY = "ServiceEntry/shop/autogen.shop.reviews"
 ENDPOINTS = "WorkloadEntry/shop/autogen.west.shop.reviews"
-OWN = {"serviceentries", "workloadentries", "deployments"}
+OWN = {"serviceentries", "workloadentries", "deployments", "gatewayclasses/status"}
+OUR_CLASS = {
+    "apiVersion": "gateway.networking.k8s.io/v1",
+    "kind": "GatewayClass",
+    "metadata": {"name": "istio-eastwest"},
+    "spec": {"controllerName": "peerd.io/eastwest-controller"},
+}
+THEIR_CLASS = {
+    **OUR_CLASS,
+    "metadata": {"name": "istio-remote"},
+    "spec": {"controllerName": "istio.io/unmanaged-gateway"},
+}
 AWAY = {
     "ServiceEntry/istio-system/autogen.shop.reviews",
     "WorkloadEntry/istio-system/autogen.west.shop.reviews",
@@ -120,6 +131,8 @@ async def test_imports_are_written_and_go(clusters: tuple[East, KubeCluster]) ->
             },
         }
     )
+    for each in (OUR_CLASS, THEIR_CLASS):
+        east.api.admin.create(each)
     _, replica = await asyncio.gather(west.start("west-0"), east.start("east-0"))
     found = await east.until_written({ENTRY, ENDPOINTS})
     entry = found[ENTRY]["spec"]
@@ -150,6 +163,8 @@ async def test_imports_are_written_and_go(clusters: tuple[East, KubeCluster]) ->
     await east.until_written(set())
     assert east.api.admin.get(theirs) is not None
     assert await replica.debug("peers") is not None  # by TokenReview, beside istiod too
+    told = [_accepted(east, each) for each in (OUR_CLASS, THEIR_CLASS)]
+    assert told == ["True", "Unknown"], "istiod's class is istiod's to accept (D33)"
     requests = east.api.audit.requests(rbac.USER, mark)
     assert rbac.refused(requests) == []
     # What it shares with the base, and lists of servers that cannot stream them, are test_rbac.py's stories.
@@ -221,3 +236,10 @@ def _tree(east: East, wanted: str) -> dict[str, Any]:
 
 def _service(name: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "shop"}}
+
+
+def _accepted(east: East, manifest: dict[str, Any]) -> str:
+    """The status of condition Accepted, as it is or as it was made."""
+    found = east.api.admin.get(manifest) or {}
+    conditions = found.get("status", {}).get("conditions", ())
+    return next((each["status"] for each in conditions if each["type"] == "Accepted"), "Unknown")
