@@ -183,6 +183,7 @@ class Writer:
         self._owned = owned
         self._manager = manager
         self._entries: dict[Ref, _Entry] = {}
+        self._troubled: set[Ref] = set()  # those with something told, and some that had
         self._ready: list[tuple[int, int, _SortKey, int, Ref]] = []
         self._waiting: list[tuple[float, _SortKey, int, Ref]] = []
         self._turns = 0
@@ -268,11 +269,14 @@ class Writer:
 
     def problems(self) -> tuple[Notice, ...]:
         """What the API server refuses at present, or what is in the way."""
-        return tuple(
-            Notice(NoticeKind.REFUSED, ref, entry.told)
-            for ref, entry in sorted(self._entries.items(), key=lambda each: each[0].sort_key)
-            if entry.told
-        )
+        found: list[Notice] = []
+        for ref in sorted(self._troubled, key=lambda each: each.sort_key):
+            entry = self._entries.get(ref)
+            if entry is None or not entry.told:
+                self._troubled.discard(ref)
+            else:
+                found.append(Notice(NoticeKind.REFUSED, ref, entry.told))
+        return tuple(found)
 
     @property
     def pending(self) -> int:
@@ -458,6 +462,7 @@ class Writer:
     def _later(self, ref: Ref, entry: _Entry, reason: str) -> bool:
         if entry.told != reason:
             entry.told = reason
+            self._troubled.add(ref)
             self._say(NoticeKind.REFUSED, ref, reason)
         entry.failures += 1
         self._enqueue(ref, entry, retry_wait(entry.failures - 1, self._random))
@@ -469,6 +474,7 @@ class Writer:
             self._forget(ref)
         elif entry.told != reason:
             entry.told = reason
+            self._troubled.add(ref)
             self._say(NoticeKind.TAKEN, ref, reason)
 
     def _say(self, kind: NoticeKind, ref: Ref, message: str) -> None:
