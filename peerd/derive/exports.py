@@ -95,6 +95,7 @@ class Exports:
             local_host=found.info.service.hostname,
             scope=said.scope,
             takeover=said.takeover,
+            aliases=found.aliases,
             ports=said.ports,
             identities=self._identities(ctx, found, mesh),
             # What lies in other networks is not ours to give on.

@@ -113,7 +113,8 @@ class FlatEndpoints:
         """The names served here that lead to it, with the ports it has: its own targets, never 0 (§3.3)."""
         names, service = self._names, found.service
         targets = {port.service_port: port.target_port or port.service_port for port in entry.ports}
-        served = [ctx.get(names.ports, found.key)]
+        aliases = names.alias_keys(ctx, service.resource_name, found.aliases)
+        served = [ctx.get(names.ports, key) for key in (found.key, *aliases)]
         if ctx.get(names.taken_over, (found.peer, service.resource_name)) is not None:
             key = f"{service.namespace}/{service.local_host}"
             served.append(ctx.get(names.local_ports, key) or ctx.get(names.ports, key))

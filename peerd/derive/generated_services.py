@@ -67,11 +67,12 @@ class Target(Record, frozen=True):
 
 
 class _Host(Record, frozen=True):
-    """A host name that is generated. `role` is empty for our own domain, LOCAL, or another domain."""
+    """A host name that is generated. `role` is empty for our own domain, LOCAL, or what tells it apart."""
 
     service: str
     role: str
     name: GlobalName
+    alias: bool = False
 
 
 class _Group(Record, frozen=True):
@@ -115,52 +116,57 @@ class GeneratedServices:
     def _host(self, ctx: Context, _key: str, name: GlobalName) -> _Host | None:
         if ctx.same(self._hostnames.table) is not None:
             return None  # an object of the cluster has that name
-        own = f"{name.name}.{name.namespace}."
+        service, own = f"{name.namespace}/{name.name}", f"{name.name}.{name.namespace}."
         if name.host == hostname(name.name, name.namespace, self._settings.domain):
-            role = LOCAL
-        else:
-            domain = name.host.removeprefix(own)
-            role = "" if domain == self._segments.of(ctx).domain else domain
-        return _Host(f"{name.namespace}/{name.name}", role, name)
+            return _Host(service, LOCAL, name)
+        if not name.host.startswith(own):
+            return _Host(service, name.host, name, alias=True)
+        domain = name.host.removeprefix(own)
+        return _Host(service, "" if domain == self._segments.of(ctx).domain else domain, name)
 
     def _group(self, ctx: Context, service: str, hosts: tuple[_Host, ...]) -> _Group:
         by_role = {host.role: host for host in hosts}
-        main, local = by_role.get(""), by_role.get(LOCAL)
-        together = main is not None and local is not None and self._alike(ctx, main.name, local.name)
+        main = by_role.get("")
+        joined = sorted(
+            (
+                host
+                for host in hosts
+                if main is not None and host.role and self._alike(ctx, main.name, host.name)
+            ),
+            key=lambda host: (host.alias, host.name.host),
+        )
         entries: list[GeneratedServiceEntry] = []
         targets: list[tuple[str, Target]] = []
-        for role in sorted(by_role):
-            if role == LOCAL and together:
-                continue
+        for role in sorted(by_role.keys() - {host.role for host in joined}):
             host = by_role[role]
             own = self._own(ctx, host.name)
             place = self._places.of(ctx, service, own=own is not None)
-            served = [host.name, *([local.name] if together and local is not None and role == "" else [])]
-            entry = self._entry(ctx, host, own, place, tuple(name.host for name in served))
+            served = (host, *(joined if host is main else ()))
+            entry = self._entry(ctx, host, own, place, served)
             entries.append(entry)
             target = Target(entry.namespace, entry.selector, entry.ports)
-            targets += [(name.key, target) for name in served]
+            targets += [(each.name.key, target) for each in served]
         is_own = main is not None and self._own(ctx, main.name) is not None
         place = self._places.of(ctx, service, own=is_own)
         return _Group(tuple(entries), tuple(targets), place, is_own)
 
-    def _alike(self, ctx: Context, main: GlobalName, local: GlobalName) -> bool:
-        """Whether both names lead to the same endpoints: the same peers, the same ports."""
+    def _alike(self, ctx: Context, main: GlobalName, other: GlobalName) -> bool:
+        """Whether both names lead to the same endpoints: the same clusters, the same ports."""
         contributions = self._names.contributions
-        mine, theirs = ({found.peer for found in ctx.find(contributions, name.key)} for name in (main, local))
-        return mine == theirs and main.ports == local.ports and main.everywhere == local.everywhere
+        mine, theirs = ({found.peer for found in ctx.find(contributions, name.key)} for name in (main, other))
+        return mine == theirs and main.ports == other.ports and main.everywhere == other.everywhere
 
     def _own(self, ctx: Context, name: GlobalName) -> ServiceInfo | None:
         """Our Service behind the name."""
         if not name.own:
             return None
         scoped = ctx.get(self._names.scoped, f"{name.namespace}/{name.name}")
-        if scoped is None or scoped.contribution is None or scoped.contribution.host != name.host:
+        if scoped is None or scoped.contribution is None:
             return None
-        return scoped.info
+        return scoped.info if name.host in {scoped.contribution.host, *scoped.aliases} else None
 
     def _entry(
-        self, ctx: Context, host: _Host, own: ServiceInfo | None, place: Place, hosts: tuple[str, ...]
+        self, ctx: Context, host: _Host, own: ServiceInfo | None, place: Place, served: tuple[_Host, ...]
     ) -> GeneratedServiceEntry:
         name = host.name
         object_name = service_entry_name(name.namespace, name.name, host.role)
@@ -170,12 +176,13 @@ class GeneratedServices:
             namespace=place.namespace,
             name=object_name,
             service=host.service,
-            hosts=hosts,
+            hosts=tuple(each.name.host for each in served),
             ports=entry_ports(name, own),
             selector=place.selector or ((label, label_value(object_name)),),
             subject_alt_names=name.identities,
             labels=found,
             annotations=labels.freeze({**annotations, DISTRIBUTION: _distribution(host, own)}),
+            aliases=tuple(each.name.host for each in served if each.alias),
         )
 
     def _waypoint(
@@ -186,7 +193,7 @@ class GeneratedServices:
             return ((labels.USE_WAYPOINT, "none"),), {}
         service = ctx.get(self._objects, f"{own.object.namespace}/{own.object.name}")
         written = {} if service is None else service.metadata.labels
-        weight = "" if service is None else service.metadata.annotations.waypoint_canary_weight
+        weight = "" if service is None else service.metadata.known.waypoint_canary_weight
         if place.namespace != own.object.namespace and labels.USE_WAYPOINT not in written:
             written = {**self._of_namespace(ctx, own.object.namespace), **written}
         found = {label: written[label] for label in _WAYPOINT_LABELS if label in written}
@@ -215,7 +222,7 @@ class GeneratedServices:
             )
         found = ctx.get(self._objects, service)
         word = "" if found is None else found.spec.traffic_distribution
-        word = word or ("" if found is None else found.metadata.annotations.traffic_distribution)
+        word = word or ("" if found is None else found.metadata.known.traffic_distribution)
         if word.lower() in _UNKNOWN_TO_ISTIOD:
             fix = "write PreferClose to have what is served"
             told.append(

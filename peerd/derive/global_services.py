@@ -8,6 +8,7 @@ endpoints list the global names of their Services. Capacity is not in it: see ex
 import msgspec
 
 from peerd.derive import scope
+from peerd.derive.alias_owners import AliasOwners
 from peerd.derive.allocation import GLOBAL_POOL
 from peerd.derive.engine import Context, Engine, Input
 from peerd.derive.gateways import NetworkGateways
@@ -29,6 +30,7 @@ from peerd.derive.scoped import Scoped, ScopedServices
 from peerd.derive.segments import Segments
 from peerd.derive.services import SERVICE, ServiceInfo, Services
 from peerd.derive.takeovers import Takeovers
+from peerd.model.diagnostic import Diagnostic
 from peerd.model.federation import Allocation, FederatedService, PeerView, Takeover
 from peerd.model.generated import Generate
 from peerd.model.kube.core import Service
@@ -107,6 +109,7 @@ class GlobalServices:
             recorded=recorded,
         )
         self.taken_over = self._takeovers.contributions
+        self._aliases = AliasOwners(engine, scoped=self.scoped, imports=self.imports)
         # Under `<namespace>/<host>`, as all that follows. A local name that is taken over is among them.
         self.contributions = engine.index(
             "contributions by name",
@@ -114,6 +117,7 @@ class GlobalServices:
                 engine.derive_many("own contributions", self.scoped, self._own_contribution),
                 engine.derive("peers' contributions", self.imports, _told),
                 self.taken_over,
+                self._aliases.contributions,
             ),
             lambda _key, found: (found.key,),
         )
@@ -141,8 +145,9 @@ class GlobalServices:
             engine.derive_many(
                 "conflict diagnostics",
                 self.names,
-                lambda _ctx, _key, found: keyed(found.diagnostics, f"conflict {found.host}"),
+                _conflicts,
             ),
+            self._aliases.diagnostics,
             self._takeovers.diagnostics,
             admitted.diagnostics,
         )
@@ -161,9 +166,9 @@ class GlobalServices:
         if not name.own:
             return None
         scoped = ctx.get(self.scoped, f"{name.namespace}/{name.name}")
-        if scoped is None or scoped.contribution is None or scoped.contribution.host != name.host:
+        if scoped is None or scoped.contribution is None:
             return None
-        return scoped.info
+        return scoped.info if name.host in {scoped.contribution.host, *scoped.aliases} else None
 
     def _service(self, ctx: Context, _key: str, name: GlobalName) -> WireService | None:
         """Served once its addresses are recorded (decision D28)."""
@@ -201,26 +206,42 @@ class GlobalServices:
             load_balancing=balancing,
         )
 
-    def _membership(self, ctx: Context, _key: str, found: Scoped) -> dict[str, Membership]:
-        if found.contribution is None:
+    def _membership(self, ctx: Context, _key: str, found: Scoped) -> dict[str, tuple[Membership, ...]]:
+        said = found.contribution
+        if said is None:
             return {}
-        service = ctx.get(self.wire, found.contribution.key)
-        if service is None:
+        keys = (said.key, *self.alias_keys(ctx, f"{said.namespace}/{said.name}", found.aliases))
+        services = [service for key in keys if (service := ctx.get(self.wire, key)) is not None]
+        if not services:
             return {}
-        ports = frozenset(port.service_port for port in service.ports)
-        return {found.info.key: Membership(service.resource_name, ports)}
+        return {
+            found.info.key: tuple(
+                Membership(service.resource_name, frozenset(port.service_port for port in service.ports))
+                for service in services
+            )
+        }
+
+    def alias_keys(self, ctx: Context, service: str, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        """Resource names of those aliases of *service*, `<namespace>/<name>`, that are its own."""
+        return self._aliases.keys(ctx, service, hosts) if hosts else ()
 
     def expand(self, ctx: Context, services: tuple[ServicePorts, ...]) -> tuple[ServicePorts, ...]:
         """*services* of a local workload, and the global names of those that have one, by resource name."""
         added: list[ServicePorts] = []
         for entry in services:
-            membership = ctx.get(self._members, entry.service)
-            if membership is not None:
+            for membership in ctx.get(self._members, entry.service) or ():
                 ports = tuple(port for port in entry.ports if port.service_port in membership.ports)
                 added.append(ServicePorts(membership.service, ports))
         if not added:
             return services
         return tuple(sorted((*services, *added), key=lambda entry: entry.service))
+
+
+def _conflicts(_ctx: Context, _key: str, found: GlobalName) -> dict[str, Diagnostic]:
+    """Told of the name itself; of its aliases it would be the same again."""
+    if not found.host.startswith(f"{found.name}.{found.namespace}."):
+        return {}
+    return keyed(found.diagnostics, f"conflict {found.host}")
 
 
 def _told(_ctx: Context, _key: tuple[str, str], found: Import) -> Contribution:

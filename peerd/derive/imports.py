@@ -4,7 +4,10 @@ The importer has refused what contradicts the peer itself (peerd/peering/validat
 against what this cluster allows: its istio-remote Gateway, its system namespace, its segment.
 """
 
+import msgspec
+
 from peerd.derive import labels
+from peerd.derive.aliases import Named, admitted
 from peerd.derive.engine import Context, Engine, Input
 from peerd.derive.gateways import NetworkGateways, remote_network
 from peerd.derive.global_names import Contribution
@@ -24,7 +27,8 @@ class Import(Record, frozen=True):
     """A service of a peer that is taken in. `peer` is the key of its Gateway, `locality` the Gateway's.
 
     `network` is the one behind the Gateway. `flat`: the peer is on our own network, by its own word, and its
-    endpoints are reached one by one (decision D31).
+    endpoints are reached one by one (decision D31). `aliases` are those that our own Segment knows.
+
     `key` is the resource name of its global name's Service, `<namespace>/<host>`: made once, it is looked up
     by many.
     """
@@ -39,6 +43,7 @@ class Import(Record, frozen=True):
     flat: bool
     locality: Locality
     service: FederatedService
+    aliases: tuple[str, ...] = ()
 
 
 class Imports:
@@ -80,14 +85,25 @@ class Imports:
         gateway, view = ctx.get(self._gateways.remote, through), ctx.get(self._views, through)
         if gateway is None or view is None:
             return None
-        return admit(
+        segment = self._segments.of(ctx)
+        found = admit(
             gateway,
             view,
             service,
-            segment=self._segments.of(ctx).name,
+            segment=segment.name,
             system_namespace=self._settings.system_namespace,
             own_network=self._mesh.of(ctx).network,
         )
+        # Aliases are a matter within a segment.
+        if found is None or not service.aliases or view.info is None or view.info.segment != segment.name:
+            return found
+        hosts = admitted(
+            self._segments.aliases(ctx),
+            Named(service.name, service.namespace),
+            service.aliases,
+            reserved=(self._settings.domain, segment.domain),
+        )
+        return msgspec.structs.replace(found, aliases=hosts)
 
 
 def admit(

@@ -59,7 +59,8 @@ class RemoteEndpoints:
         """The names served here that lead to an import, by resource name."""
         service, names = found.service, self._names
         # A user's ServiceEntry may have the global name: it gets no endpoints of ours.
-        served = [ctx.get(names.ports, found.key)]
+        aliases = names.alias_keys(ctx, service.resource_name, found.aliases)
+        served = [ctx.get(names.ports, key) for key in (found.key, *aliases)]
         if ctx.same(names.taken_over) is not None:
             key = f"{service.namespace}/{service.local_host}"
             served.append(ctx.get(names.local_ports, key) or ctx.get(names.ports, key))

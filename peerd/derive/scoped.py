@@ -3,6 +3,7 @@
 import msgspec
 
 from peerd.derive import scope
+from peerd.derive.aliases import Named, made
 from peerd.derive.engine import Context, Engine, Input
 from peerd.derive.global_names import DISTRIBUTIONS, Contribution, is_distribution
 from peerd.derive.mesh import Mesh
@@ -22,7 +23,8 @@ from peerd.model.record import Record
 class Scoped(Record, frozen=True):
     """A local Service whose labels reach beyond this cluster, or want others in.
 
-    `contribution` is what it says of its global name, None where it is not exported; `waypoint` its own,
+    `contribution` is what it says of its global name, None where it is not exported, `aliases` are further
+    names; `waypoint` its own,
     `<namespace>/<name>` or empty. `asks` says that its own labels want its local name taken over, not only
     its Namespace's, which outlive it.
     """
@@ -32,6 +34,7 @@ class Scoped(Record, frozen=True):
     contribution: Contribution | None
     waypoint: str = ""
     asks: bool = False
+    aliases: tuple[str, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
 
 
@@ -77,16 +80,23 @@ class ScopedServices:
             return None
         word = (
             service.spec.traffic_distribution
-            or meta.annotations.traffic_distribution
+            or meta.known.traffic_distribution
             or ("" if namespace is None else namespace.traffic_distribution)
         )
         contribution = None
+        aliases: tuple[str, ...] = ()
         if reach.scope is not None:
             if word and not is_distribution(word):
                 fix = f"write one of {', '.join(DISTRIBUTIONS)}; PreferNetwork is used for the global name"
                 diagnostics.append(warning(where, "spec.trafficDistribution", f"unknown {word!r}", fix))
                 word = ""
-            host = f"{meta.name}.{meta.namespace}.{self._segments.of(ctx).domain}"
+            domain = self._segments.of(ctx).domain
+            host = f"{meta.name}.{meta.namespace}.{domain}"
+            aliases = made(
+                self._segments.aliases(ctx),
+                Named(meta.name, meta.namespace, meta.labels, meta.annotations),
+                reserved=(self._settings.domain, domain),
+            )
             contribution = Contribution(
                 key=f"{meta.namespace}/{host}",
                 host=host,
@@ -102,7 +112,7 @@ class ScopedServices:
                 identities=(),
                 created=meta.creation_timestamp,
             )
-        return Scoped(info, reach, contribution, _waypoint(info), asks, tuple(diagnostics))
+        return Scoped(info, reach, contribution, _waypoint(info), asks, aliases, tuple(diagnostics))
 
 
 def _federated_ports(service: Service, info: ServiceInfo) -> tuple[FederatedPort, ...]:

@@ -79,7 +79,7 @@ def _load_balancing(service: Service, inherited: str) -> LoadBalancing | None:
     if spec.internal_traffic_policy == "Local":
         balancing: LoadBalancing | None = LOCAL_NODE
     else:
-        annotation = service.metadata.annotations.traffic_distribution
+        annotation = service.metadata.known.traffic_distribution
         balancing = distribution(spec.traffic_distribution, annotation, inherited)
     if spec.publish_not_ready_addresses:
         balancing = balancing or LoadBalancing()
@@ -139,7 +139,7 @@ class Services:
         ports, port_names, diagnostics = _ports(where, service)
         binding = self._waypoints.for_service(ctx, meta.namespace, meta.labels)
         waypoint = binding.waypoint
-        weight = meta.annotations.waypoint_canary_weight
+        weight = meta.known.waypoint_canary_weight
         weighted, canary = self._waypoints.weighted(ctx, meta.namespace, meta.labels, weight, waypoint)
         return ServiceInfo(
             service=WireService(

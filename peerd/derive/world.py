@@ -244,7 +244,7 @@ class World:
             hostnames.diagnostics,
             *policies.diagnostics,
             peers.diagnostics,
-            segments.diagnostics,
+            *segments.diagnostics,
             *names.diagnostics,
             exports.diagnostics,
             remote.diagnostics,
@@ -257,6 +257,7 @@ class World:
         ]
 
         generated: list[Collection[str, Generated]] = []
+        takeovers = names.takeovers
         if settings.generate is not Generate.NOTHING:
             generation = Generation(
                 engine,
@@ -270,7 +271,7 @@ class World:
                 flags=inputs.istiod,
                 remote=engine.union("all remote workloads", remote.wire, flat.wire),
             )
-            generated = generation.tables
+            generated, takeovers = generation.tables, generation.takeovers
             diagnostics += generation.diagnostics
 
         tables: dict[str, Iterable[Collection[Any, Any]]] = {
@@ -279,7 +280,7 @@ class World:
             "exports": [exports.table],
             "flat_exports": [flat_exports.everybody],
             "segment_flat_exports": [flat_exports.segment],
-            "takeovers": [names.takeovers],
+            "takeovers": [takeovers],
             "peers": [peers.table],
             "wanted_hosts": [wanted],
             "diagnostics": diagnostics,

@@ -24,7 +24,7 @@ from peerd.model.address import (
 from peerd.model.kube.core import Namespace, Node, Pod, Service
 from peerd.model.kube.gateway import Gateway
 from peerd.model.kube.istio import ServiceEntry, WorkloadEntry
-from peerd.model.kube.meta import KubeObject
+from peerd.model.kube.meta import Annotations, KubeObject
 from peerd.model.record import Record
 from peerd.model.service import HealthPolicy, LoadBalancing, Mode, Scope, WeightedWaypoint
 from peerd.model.service import Service as WireService
@@ -206,7 +206,7 @@ class _Reading:
         """The field, else the object's annotation, else its namespace's; a word it does not know is none."""
         if spec.lower() in _DISTRIBUTIONS:
             return _DISTRIBUTIONS[spec.lower()]
-        own = found.metadata.annotations.traffic_distribution
+        own = _annotations(found).traffic_distribution
         namespace = self._namespaces.get(found.metadata.namespace)
         inherited = "" if namespace is None else namespace.metadata.annotations.traffic_distribution
         return _DISTRIBUTIONS.get((own or inherited).lower())
@@ -217,7 +217,7 @@ class _Reading:
         labels, namespace = found.metadata.labels, found.metadata.namespace
         if labels.get("gateway.istio.io/managed", "").startswith("istio.io-"):
             return None, ()
-        weight = found.metadata.annotations.waypoint_canary_weight
+        weight = _annotations(found).waypoint_canary_weight
         if "istio.io/use-waypoint" not in labels:
             space = self._namespaces.get(namespace)
             if space is None:
@@ -429,6 +429,10 @@ def _entry_ports(found: _Definition, mapped: Mapping[str, int]) -> ServicePorts:
         else:
             ports.append(Port(port.service_port, mapped.get(name, port.target_port)))
     return ServicePorts(found.service.resource_name, tuple(ports))
+
+
+def _annotations(found: KubeObject) -> Annotations:
+    return found.metadata.known if isinstance(found, Service) else found.metadata.annotations
 
 
 def _locality_of(node: Node) -> Locality | None:

@@ -2,7 +2,14 @@
 
 import msgspec
 
-from peerd.model.kube.meta import ConditionsStatus, KubeObject, KubeRecord, TargetReference
+from peerd.model.kube.meta import (
+    Annotations,
+    ConditionsStatus,
+    KubeObject,
+    KubeRecord,
+    ObjectMeta,
+    TargetReference,
+)
 
 
 class Namespace(KubeObject, frozen=True):
@@ -113,9 +120,21 @@ class ServiceSpec(KubeRecord, frozen=True):
     publish_not_ready_addresses: bool = False
 
 
+class ServiceMeta(ObjectMeta, frozen=True):
+    """Of a Service all annotations are kept: templates of aliases name any (`known` has those of ours)."""
+
+    annotations: dict[str, str] = {}  # type: ignore[assignment]
+
+    @property
+    def known(self) -> Annotations:
+        """The annotations that peerd reads."""
+        return msgspec.convert(self.annotations, Annotations)
+
+
 class Service(KubeObject, frozen=True):
     """A Kubernetes Service (the wire's Service is peerd.model.service)."""
 
+    metadata: ServiceMeta = ServiceMeta()
     spec: ServiceSpec = ServiceSpec()
     status: ConditionsStatus = ConditionsStatus()
 

@@ -33,6 +33,7 @@ _OWN_WORD = "istiod reads Gateways, and nothing of what their peers say (D15)"
 _EAST = f"east calls {_LOCAL}"
 
 EXCEPTIONS: dict[str, Differs] = {
+    "takeover-outlives-service": _differs(_TAKEOVER, *_TAKEN, f"{_LOCAL}: prefers"),
     "network-flat": _differs(
         "a WorkloadEntry cannot say that its endpoint is not ready, so it is not written",
         f"{_GLOBAL}: endpoints",
