@@ -147,7 +147,7 @@ class Dialer:
         state = self._table.state(key)
         if state not in _AGEING or not self._importer.ever_heard(key):
             return
-        if after is Freshness.EXPIRED and state is not PeerState.EXPIRED:
+        if after is Freshness.EXPIRED and (after is not before or state is not PeerState.REFUSED):
             self._table.fire(key, PeerEvent.EXPIRED)
         elif after is Freshness.STALE and state is PeerState.CONNECTING:
             self._table.fire(key, PeerEvent.GREW_STALE)

@@ -71,9 +71,7 @@ TRANSITIONS: dict[tuple[PeerState, PeerEvent], PeerState] = {
     (_S.REFUSED, _E.OPENED): _S.SYNCING,
     (_S.REFUSED, _E.LOST): _S.REFUSED,
     (_S.REFUSED, _E.REFUSED): _S.REFUSED,
-    (_S.REFUSED, _E.SELF): _S.SELF,
-    # A refusal is what people must see; that the imports grew stale or were withdrawn shows beside it.
-    (_S.REFUSED, _E.GREW_STALE): _S.REFUSED,
+    # A refusal is what people must see; that the imports were withdrawn shows beside it.
     (_S.REFUSED, _E.EXPIRED): _S.REFUSED,
     (_S.REFUSED, _E.CHANGED): _S.CONNECTING,
     (_S.SELF, _E.CHANGED): _S.CONNECTING,

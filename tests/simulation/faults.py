@@ -332,7 +332,9 @@ async def liar(chaos: Chaos, random: Random) -> bool:
     if lie.type_url == FEDERATED_SERVICE and not exported:
         return False
     chaos.note(teller.name, f"lies to {viewer.name}: {lie.title}")
-    liar = Liar(lie, info)
+    whose = viewer.peerd.federation.info if lie.itself else info
+    assert whose is not None
+    liar = Liar(lie, whose)
     world.fabric.tampered[way] = liar
     if lie.type_url == FEDERATED_SERVICE:
         world.next_generation(peer, random.choice(sorted(exported)))
@@ -340,9 +342,14 @@ async def liar(chaos: Chaos, random: Random) -> bool:
         for connection in world.fabric.between(*way):
             connection.drop()
     world.catch(liar, teller, viewer)
+    world.truth.rerouted(viewer.cluster.name, peer, world.loop.time())  # what is refused may be missing
 
     async def mend() -> None:
         world.fabric.tampered.pop(way, None)
+        world.truth.rerouted(viewer.cluster.name, peer, world.loop.time())
+        if lie.itself:
+            world.move(peer)
+            world.reroute(peer)
         for connection in world.fabric.between(*way):
             connection.drop()  # what was refused is offered again
 

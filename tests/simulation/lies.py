@@ -19,7 +19,8 @@ from peerd.encode.peering import (
     encode_segment,
 )
 from peerd.limits import PEER_CAPACITY, PEER_NAME_CHARACTERS, PEER_UID_CHARACTERS
-from peerd.model.federation import FederatedService, PeerInfo, Segment
+from peerd.model.address import Locality
+from peerd.model.federation import Capacity, FederatedService, PeerInfo, Segment
 from peerd.model.resource import Resource
 from peerd.model.types import ADDRESS, DELTA_METHOD, FEDERATED_SERVICE, PEER_INFO, SEGMENT
 from peerd.model.workload import Workload
@@ -42,13 +43,16 @@ _FOREIGN = "spiffe://elsewhere/ns/shop/sa/web"
 class Lie:
     """`change` alters a response of `type_url` ("" for heartbeats), or returns False where it finds nothing.
 
-    `name` is refused for a reason with `words` in it; without words the connection ends.
+    `name` is refused for a reason with `words` in it; without words the connection ends. A `harmless` one
+    changes nothing. After `itself` the peer counts as the viewer's own cluster, until its Gateway is edited.
     """
 
     title: str
     type_url: str
     change: Callable[[Response, PeerInfo], str | None]
     words: str = ""
+    harmless: bool = False
+    itself: bool = False
 
 
 def _service(
@@ -117,6 +121,20 @@ def _segment(segment: Segment, name: str = "") -> Callable[[Response, PeerInfo],
         return str(message.resources[0].name)
 
     return change
+
+
+def _itself(response: Response, info: PeerInfo) -> str:
+    """In the middle of a live stream: it is the viewer (of whom `info` is then)."""
+    response.type_url = PEER_INFO
+    _info()(response, info)
+    return ""
+
+
+def _sync_again(response: Response, _info: PeerInfo) -> str:
+    """The types are in sync, and are so again."""
+    message = xds.DeltaDiscoveryResponse.FromString(encode_sync(Sync(SyncState.COMPLETE, "any")))
+    response.resources.extend(message.resources)
+    return ""
 
 
 def _nameless(response: Response, _info: PeerInfo) -> str:
@@ -188,24 +206,19 @@ LIES = (
         "more than it can have",
         _F,
         _service(
-            lambda service, _: (
-                msgspec.structs.replace(
-                    service,
-                    capacity=tuple(
-                        msgspec.structs.replace(each, healthy=int(PEER_CAPACITY.value) + 1)
-                        for each in service.capacity
-                    ),
-                )
-                if service.capacity
-                else msgspec.structs.replace(service, name="Not_DNS")
+            lambda service, info: msgspec.structs.replace(
+                service,
+                capacity=(Capacity(info.network, Locality("", "", ""), int(PEER_CAPACITY.value) + 1),),
             )
         ),
-        "",
+        "not credible",
     ),
     Lie("another cluster", _P, _info(cluster="nobody")),
     Lie("another network", _P, _info(network="nowhere")),
     Lie("another trust domain", _P, _info(trust_domain="elsewhere")),
     Lie("a segment over everything", _P, _info(segment_domain="svc.cluster.local")),
+    Lie("it is the viewer itself", _F, _itself, itself=True),
+    Lie("in sync again", _F, _sync_again, harmless=True),
     Lie("a nameless resource", _F, _nameless),
     Lie("a name twice", _F, _twice),
     Lie("versions wanted again", _F, _versions_wanted),

@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 
+from peerd.encode.peering import decode_peer_info
 from peerd.limits import ACK_OVERDUE_S, PEER_METADATA_CHARACTERS, TYPES_PER_STREAM
-from peerd.model.types import ADDRESS, AUTHORIZATION, DELTA_METHOD
+from peerd.model.types import ADDRESS, AUTHORIZATION, DELTA_METHOD, FEDERATED_SERVICE, PEER_INFO
 from peerd.model.wire import field
 from peerd.protocol.envelope import Node, delta_request, parse_delta_response
-from peerd.protocol.peer_wire import HEARTBEAT_METHOD, Hello
+from peerd.protocol.peer_wire import HEARTBEAT_METHOD, SYNC_NAME, Hello, decode_sync, offer
 from peerd.transport.base import PeerCertificate, StatusCode, StreamClosed
 from tests.simulation.cluster import IDENTITY
 from tests.simulation.guarantees import REFUSAL
@@ -75,6 +76,42 @@ async def _refuses_all(stream: SimStream) -> None:
         raise Violation(REFUSAL, "a client that asked for an unknown type was not answered")
 
 
+async def _settled(stream: SimStream, type_url: str) -> tuple[str, bytes]:
+    """Answer everything until a `@sync` of the type comes: its digest, and the last resource before it."""
+    payload = b""
+    while (message := await stream.receive()) is not None:
+        response = parse_delta_response(message)
+        await stream.send(delta_request(response.type_url, nonce=response.nonce))
+        for resource in response.resources:
+            if resource.name == SYNC_NAME and response.type_url == type_url:
+                return decode_sync(resource.payload).digest, payload
+            payload = resource.payload
+    raise StreamClosed(StatusCode.OK)
+
+
+async def _begins_again(stream: SimStream) -> None:
+    """In every way, in every state: a peer may ask for a type anew whenever it likes."""
+
+    def ask(versions: Mapping[str, str]) -> bytes:
+        return delta_request(FEDERATED_SERVICE, subscribe=("*",), versions=versions)
+
+    await stream.send(delta_request(PEER_INFO, subscribe=("*",), node=_NODE))
+    _, payload = await _settled(stream, PEER_INFO)
+    await stream.send(ask({}))
+    digest, _ = await _settled(stream, FEDERATED_SERVICE)
+    lineage = decode_peer_info(payload).lineage
+    ways = ({}, {"shop/none": "1"}, offer(lineage, digest), offer(lineage, "another"))
+    for first in ways:
+        for second in ways:
+            stream.burst([ask(first), ask(second)])
+            await _settled(stream, FEDERATED_SERVICE)
+            if first is ways[-1]:  # it is asked for its versions, and begins again instead
+                await stream.send(ask(first))
+                await _settled(stream, FEDERATED_SERVICE)
+                await stream.send(ask(second))
+                await _settled(stream, FEDERATED_SERVICE)
+
+
 _TOO_MANY_TYPES = int(TYPES_PER_STREAM.value) + 1
 _HELD = b"\x0a\x09x"  # a map entry that ends too early
 
@@ -119,6 +156,7 @@ STRANGERS = (
         StatusCode.FAILED_PRECONDITION,
         metadata={**_HELLO, "peering-versions": "99"},
     ),
+    Stranger("begins again", PEER_PORT, _begins_again, None, within=15.0),
     Stranger("garbage to peers", PEER_PORT, _sends(_GARBAGE), StatusCode.INVALID_ARGUMENT),
     Stranger(
         "bad heartbeat", PEER_PORT, _sends(_GARBAGE), StatusCode.INVALID_ARGUMENT, method=HEARTBEAT_METHOD
@@ -146,10 +184,12 @@ async def visit(stranger: Stranger, replica: Replica, random: Random, network: H
     hello = Hello(network.name, network.name, "", "none").metadata()
     metadata = hello if stranger.metadata is None else stranger.metadata
     told: StatusCode | None = None
+    acted = False
     try:
         async with asyncio.timeout(stranger.within):
             stream = await channel.open(stranger.method, metadata if stranger.port == PEER_PORT else None)
             await stranger.act(stream)
+            acted = True
             while await stream.receive() is not None:
                 pass
             told = StatusCode.OK
@@ -161,7 +201,7 @@ async def visit(stranger: Stranger, replica: Replica, random: Random, network: H
         await channel.close()
     if not replica.running or replica.disturbed_at >= began or replica.ready_at >= began:
         return False
-    if told is not stranger.told:
+    if told is not stranger.told or (told is None and not acted):
         raise Violation(
             REFUSAL,
             f"{stranger.name}: {replica.name} must tell it {_name(stranger.told)}, and told it {_name(told)}",

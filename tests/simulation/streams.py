@@ -6,7 +6,7 @@ Streams keep the contract of peerd/transport/base.py (tests/conformance/test_tra
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Protocol
 
@@ -166,6 +166,16 @@ class SimStream:
         if self._fabric.sent is not None:
             self._fabric.sent(self.host, self._far.host, self.method, message, self.answering)
         self.post(len(message), lambda: self._far.arrived(message))
+
+    def burst(self, messages: Sequence[bytes]) -> None:
+        """Send several that arrive as one: who reads them finds the second behind the first."""
+        self._unread += sum(max(1, len(each)) for each in messages)
+
+        def arrive() -> None:
+            for each in messages:
+                self._far.arrived(each)
+
+        self.post(sum(map(len, messages)), arrive)
 
     async def half_close(self) -> None:
         """Say that nothing more will be sent."""
