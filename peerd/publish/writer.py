@@ -225,6 +225,8 @@ class Writer:
             entry.known = False  # it may exist again, and whoever watches may not have said so
         if wanted is not None and wanted == entry.settled:
             self._unqueue(entry)  # it was wanted otherwise for a moment
+        elif wanted is not None and self._as_wanted(ref, entry, entry.live):
+            self._settle(ref, entry, wanted)
         else:
             self._enqueue(ref, entry)
 

@@ -140,6 +140,7 @@ async def test_after_a_restart_only_differences_are_written(rig):
         again._watch(*key, tree)
     rig.api.requests.clear()
     again.writer.want(REF, entry())
+    assert again.writer.pending == 0  # also on a replica that does not write
     await again.work(60)
     assert rig.api.requests == []
     again.writer.want(REF, entry(hosts=("b",)))
