@@ -1,6 +1,8 @@
 """A host name that several clusters serve: what each says of it, and what it is (decisions D25, D26, D32)."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import islice
+from operator import attrgetter
 
 import msgspec
 
@@ -25,6 +27,8 @@ _DISTRIBUTIONS = {
     "preferregion": PREFER_REGION,
     "any": None,
 }
+_NAMED_DISSENT = 5
+
 DISTRIBUTIONS = ("PreferNetwork", "PreferClose", "PreferRegion", "PreferSameZone", "PreferSameNode", "Any")
 
 
@@ -133,15 +137,11 @@ def own_targets(ports: Iterable[Port], everywhere: frozenset[int]) -> tuple[Port
 
 def _conflicts(own: Contribution, oldest: Contribution, ordered: list[Contribution]) -> Iterable[Diagnostic]:
     where = f"Service/{own.namespace}/{own.name}"
-    for field, said in (
-        ("spec.ports", _port_words),
-        ("spec.trafficDistribution", lambda found: found.distribution or "nothing"),
-        ("metadata.labels[solo.io/service-scope]", lambda found: found.scope.value),
-    ):
-        wanted = said(oldest)
-        others = [found for found in ordered if said(found) != wanted]
+    for field, value, words in _MUST_AGREE:
+        wanted = words(oldest)
+        others = list(islice(_dissent(ordered, value, words, wanted), _NAMED_DISSENT))
         if others:
-            dissent = "; ".join(f"cluster {found.cluster} says {said(found)}" for found in others[:5])
+            dissent = "; ".join(f"cluster {cluster} says {text}" for cluster, text in others)
             yield warning(
                 where,
                 field,
@@ -150,12 +150,36 @@ def _conflicts(own: Contribution, oldest: Contribution, ordered: list[Contributi
             )
 
 
+def _dissent(
+    ordered: Iterable[Contribution],
+    value: Callable[[Contribution], object],
+    words: Callable[[Contribution], str],
+    wanted: str,
+) -> Iterable[tuple[str, str]]:
+    """Clusters that say something else, and what. Thousands mostly say the same: it is put in words once."""
+    last: object = None
+    text = wanted
+    for found in ordered:
+        now = value(found)
+        if now != last:
+            last, text = now, words(found)
+        if text != wanted:
+            yield found.cluster, text
+
+
 def _port_words(found: Contribution) -> str:
     return ", ".join(f"{port.number}/{port.protocol}" for port in sorted(found.ports, key=_number)) or "none"
 
 
 def _number(port: FederatedPort) -> int:
     return port.number
+
+
+_MUST_AGREE: tuple[tuple[str, Callable[[Contribution], object], Callable[[Contribution], str]], ...] = (
+    ("spec.ports", attrgetter("ports"), _port_words),
+    ("spec.trafficDistribution", attrgetter("distribution"), lambda found: found.distribution or "nothing"),
+    ("metadata.labels[solo.io/service-scope]", attrgetter("scope"), lambda found: found.scope.value),
+)
 
 
 def target_port(port: FederatedPort, local: ServiceInfo | None) -> int:
