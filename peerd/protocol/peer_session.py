@@ -95,12 +95,6 @@ class PeerSession:
         self.sent_bytes += sum(map(len, requests))
 
     def _node(self) -> Node:
-        metadata = {
-            "CLUSTER_ID": self._hello.cluster,
-            "NAMESPACE": self._namespace,
-            "NAME": self._hello.instance,
-            "ISTIO_VERSION": self._hello.software,
-        }
-        # The four parts of Envoy's node ids; no address, for nobody dials back.
+        # The four parts of Envoy's node ids; no address, for nobody dials back. The rest is in the Hello.
         name = f"{self._hello.instance}.{self._namespace}"
-        return Node(f"peerd~0.0.0.0~{name}~{self._hello.cluster}", self._hello.cluster, metadata)
+        return Node(f"peerd~0.0.0.0~{name}~{self._hello.cluster}")

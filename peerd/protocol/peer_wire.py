@@ -9,6 +9,7 @@ from peerd.api.envoy import discovery_pb2 as xds
 from peerd.api.peering.v1 import peering_pb2 as pb
 from peerd.limits import PEER_METADATA_CHARACTERS, hit
 from peerd.model.record import Record
+from peerd.protocol.envelope import Node
 
 HEARTBEAT_METHOD = "/peerd.peering.v1.PeeringService/Heartbeat"
 SYNC_TYPE = "type.googleapis.com/peerd.peering.v1.Sync"
@@ -57,6 +58,13 @@ class Hello(Record, frozen=True):
             _SOFTWARE_KEY: self.software,
         }
         return {key: value for key, value in pairs.items() if value}
+
+
+def node_of(hello: Hello, node: Node) -> Node:
+    """The *node* that a dialler named, with what status pages want beside its id."""
+    namespace = node.id.rpartition("~")[0].rpartition(".")[2]
+    metadata = {"CLUSTER_ID": hello.cluster, "NAMESPACE": namespace, "ISTIO_VERSION": hello.software}
+    return Node(node.id, hello.cluster, metadata)
 
 
 class SyncState(Enum):

@@ -23,6 +23,7 @@ from peerd.protocol.peer_wire import (
     PeerProtocolError,
     decode_heartbeat,
     encode_heartbeat,
+    node_of,
 )
 from peerd.protocol.server import DeltaServer
 from peerd.protocol.subscription import TypeStatus
@@ -319,7 +320,7 @@ class PeerService:
             session.received_bytes += len(message)
             session.server.receive(parse_delta_request(message), self._clock.monotonic())
             if session.connection is not None:
-                session.connection.node = session.server.node
+                session.connection.node = node_of(session.hello, session.server.node)
             for _ in session.server.compare():
                 await asyncio.sleep(0)
             session.wake.set()

@@ -145,9 +145,12 @@ async def test_a_peer_whose_sources_are_not_complete_is_never_in_sync(root: Auth
     await east.start()
     await west.start(service("reviews"), synced=False)
     key = east.link(west)
-    # Heartbeats are answered, so the link is up; resources are not.
-    await east.until(lambda: east.row(key).counts.freshness is Freshness.FRESH)
+    # Heartbeats are answered, so the link is up; resources are not. Nor is it known yet who answers.
+    async with asyncio.timeout(10):
+        while not any(peer.last_heartbeat for peer in west.service.inbound()):  # noqa: ASYNC110 (no event)
+            await asyncio.sleep(0.01)
     assert east.row(key).status.state is PeerState.SYNCING
+    assert east.row(key).counts.freshness is Freshness.STALE
     assert key not in east.imports
     west.service.sources_synced()
     await east.until(lambda: east.row(key).status.state is PeerState.LIVE)
@@ -225,6 +228,27 @@ async def test_a_segment_that_a_peer_of_ours_is_known_not_to_be_in_is_not_shown_
     assert "shop/secret" not in east.imports[key]
     west.places.put(gateway, None)
     await east.until(lambda: "shop/secret" in east.imports[key], "what was known is known no more")
+
+
+async def test_a_reconnect_is_cheap_with_the_longest_names_too(root: Authority) -> None:
+    """At most 1 KiB each way; each name goes over the wire more than once."""
+    east = PeeringCluster("e" * 63, Authority("east", root), instance="peerd-0123abcd")
+    west = PeeringCluster("w" * 63, Authority("west", root))
+    west.info = renamed(west.info, version="v" * 40)
+    await east.start()
+    await west.start(*(service(f"s{number}") for number in range(50)))
+    key = east.link(west)
+    await east.until(lambda: east.row(key).status.state is PeerState.LIVE)
+    address = west.address
+    await west.hang_up()
+    await east.until(lambda: not east.row(key).connected)
+    await west.listen(address)
+    await east.until(lambda: east.row(key).status.state is PeerState.LIVE)
+    traffic = east.row(key).traffic
+    assert traffic.sent_bytes <= 1024 - 64, "a margin: what is added later must fit too"
+    assert traffic.received_bytes <= 1024 - 64
+    await east.stop()
+    await west.stop()
 
 
 async def test_heartbeats_of_another_issuer_keep_no_session_alive(root: Authority) -> None:

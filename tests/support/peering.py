@@ -122,7 +122,7 @@ class PeeringCluster:
         self.importer = Importer(local, self._changed, keeper, rules)
         self.table = PeerTable(self.importer, self.clock, lambda _key: self.moved.set())
         self.acceptance = Acceptance(parse_spiffe_id(PEERD), name)
-        self.epoch = f"{name}{random.randrange(10**6)}"
+        self.epoch = f"{random.getrandbits(48):012x}"  # as long as a real one
         self.places = PeerPlaces()
         self.service = PeerService(
             acceptance=self.acceptance,

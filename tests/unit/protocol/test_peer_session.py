@@ -15,10 +15,11 @@ from peerd.protocol.peer_wire import (
     SyncState,
     encode_sync,
     incompatible,
+    node_of,
     parse_hello,
 )
 
-HELLO = Hello("east", "one", "blue", "1.0")
+HELLO = Hello("east", "one", segment="blue", software="1.0")
 
 
 def resource(name: str, version: str) -> bytes:
@@ -50,7 +51,10 @@ def test_the_first_request_is_for_peer_info_with_the_node_and_nothing_else_goes(
     assert (first.type_url, first.subscribe) == (PEER_INFO, ("*",))
     assert first.node is not None
     assert first.node.id == "peerd~0.0.0.0~one.istio-system~east"
-    assert first.node.metadata["CLUSTER_ID"] == "east"
+    assert first.node.metadata == {}
+    shown = node_of(HELLO, first.node)
+    assert (shown.id, shown.cluster) == (first.node.id, "east")
+    assert shown.metadata == {"CLUSTER_ID": "east", "NAMESPACE": "istio-system", "ISTIO_VERSION": "1.0"}
 
 
 def test_the_other_types_are_asked_for_once_peer_info_is_in_sync() -> None:
