@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from bench._processes import Command, serve, usage
+from peerd.app.collector import settle
 from peerd.app.parts import Parts
 from peerd.app.peerd import Peerd
 from peerd.model.changes import ObjectChange
@@ -58,6 +59,7 @@ class Server:
                 self._peerd = Peerd(config, Parts(self._source))
                 bound = await self._peerd.start()
                 await self._peerd.ready()
+                settle()  # as `peerd serve` does
                 return {"bound": bound, **usage()}
             case "event":
                 return await self._event([put(kind, tree) for kind, tree in command["objects"]])

@@ -38,6 +38,7 @@ ADDED = 200
 CHANGED = 300
 TUNNELS = 300
 BULK = 64 * 1024 * 1024
+IDLE_SECONDS = 10.0
 SEED = 12
 AUTHORITY = "first.shop.mesh.internal:80"
 GATEWAY = "spiffe://cluster.local/ns/istio-system/sa/istio-eastwest"
@@ -178,7 +179,11 @@ class Run:
         figures.figure("ready", time.monotonic() - began, "s")
         found = self._helper.ask("settled")
         figures.figure("first-answers", found["bytes"] / 1e6, "MB")
-        figures.figure("envoy-rss", _memory(_child(self._processes[0].pid)) / 2**20, "MiB")
+        child = _child(self._processes[0].pid)
+        figures.figure("envoy-rss", _memory(child) / 2**20, "MiB")
+        before = _cpu(child)
+        time.sleep(IDLE_SECONDS)
+        figures.figure("envoy-idle", (_cpu(child) - before) / IDLE_SECONDS * 100, "%core")
 
     def changes(self, figures: Figures) -> None:
         """Services come, endpoints come and go."""
@@ -325,6 +330,11 @@ async def _bulk(http: Http2) -> float:
 
 def _child(pid: int) -> int:
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
+def _cpu(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _memory(pid: int) -> int:
