@@ -65,13 +65,15 @@ class Scripted(Faults):
         return [line]
 
 
-_LINE_FAULTS = (
-    "cut", "garbage", "silence", "twice", "again", "swapped", "broken", "ended", "410", "500", "unknown"
-)  # fmt: skip
-
-
 class Chaos(Faults):
-    """Everything, by chance, until `calm` is set. *rate* is the chance per request, and per line a tenth."""
+    """Everything, by chance, until it is `calm`. *rate* is the chance per request, a fifth of it per line."""
+
+    requests: tuple[str, ...] = (
+        "slow", "unreachable", "late", "429", "500", "503", "504", "410", "401", "html", "cut"
+    )  # fmt: skip
+    lines: tuple[str, ...] = (
+        "cut", "garbage", "silence", "twice", "again", "swapped", "broken", "ended", "410", "500", "unknown"
+    )  # fmt: skip
 
     def __init__(self, random: Random, rate: float = 0.3) -> None:
         self._random = random
@@ -83,9 +85,7 @@ class Chaos(Faults):
     async def before(self, _method: str, _path: str) -> Response | None:
         if self.calm or self._random.random() >= self.rate:
             return None
-        fault = self._random.choice(
-            ("slow", "unreachable", "late", "429", "500", "503", "504", "410", "401", "html", "cut")
-        )
+        fault = self._random.choice(self.requests)
         self.done.add(fault)
         match fault:
             case "slow":
@@ -125,7 +125,7 @@ class Chaos(Faults):
             if held is not None:
                 yield held
                 held = None
-            fault = self._random.choice(_LINE_FAULTS)
+            fault = self._random.choice(self.lines)
             self.done.add(f"line {fault}")
             match fault:
                 case "cut":

@@ -75,7 +75,8 @@ class Storage:
         tree = copy.deepcopy(tree)
         tree["metadata"] |= {
             "name": key[1],
-            "uid": str(uuid.UUID(int=self._random.getrandbits(128), version=4)),
+            "uid": tree["metadata"].get("uid")
+            or str(uuid.UUID(int=self._random.getrandbits(128), version=4)),
             "creationTimestamp": tree["metadata"].get("creationTimestamp") or _moment(self._now()),
             "generation": 1,
         }
