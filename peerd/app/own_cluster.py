@@ -43,6 +43,7 @@ class OwnCluster:
         self._parts = parts
         self._emit = emit
         self._flags_known = not generates(config).for_istiod
+        self.flags: IstiodFlags | None = None
         self.generation: Generation | None = None
         self.publishing: Publishing | None = None
         if parts.kube is not None:
@@ -78,6 +79,7 @@ class OwnCluster:
 
     def _flags(self, flags: IstiodFlags) -> None:
         self._flags_known = True
+        self.flags = flags
         self._emit([IstiodChange(flags)])
 
     async def settle(self, forgotten: Callable[[], frozenset[str]], problems: Problems, proof: Proof) -> None:

@@ -15,6 +15,7 @@ from peerd.derive.scope import TAKEOVER
 from peerd.derive.scoped import Scoped
 from peerd.derive.segments import Segments
 from peerd.model.diagnostic import Diagnostic
+from peerd.model.federation import Takeover
 from peerd.model.generated import Generate, IstiodFlags
 from peerd.model.kube.core import Service
 from peerd.model.mesh import Settings
@@ -69,10 +70,18 @@ class Generation:
                 services.diagnostics,
                 engine.derive_many("istiod's flags", flags, _flags),
             ]
+        # A name is taken over beside istiod only once its Service is gone: that it asked is noted before.
+        self.takeovers: Collection[str, Takeover] = names.takeovers
         if settings.generate is Generate.BESIDE:
+            asked = engine.derive("takeovers asked beside istiod", names.scoped, _asked)
+            self.takeovers = engine.union("takeovers to note", names.takeovers, asked)
             self.diagnostics.append(
                 engine.derive_many("takeovers that istiod cannot serve", names.scoped, _takeover)
             )
+
+
+def _asked(_ctx: Context, _key: str, found: Scoped) -> Takeover | None:
+    return Takeover(found.reach.by_rule) if found.reach.takeover else None
 
 
 def _takeover(_ctx: Context, key: str, found: Scoped) -> dict[str, Diagnostic]:

@@ -37,9 +37,9 @@ def istiod_flags(
     waiting: IstiodFlags | None = None
     for each in found:
         where = f"Deployment/{each.key}"
-        problem = _problem(each)
+        problem, flag = _problem(each)
         if problem:
-            return IstiodFlags(False, problem, where)
+            return IstiodFlags(False, problem, where, flag)
         if not _rolled_out(each):
             waiting = IstiodFlags(
                 False, "its Pods are being replaced; older ones may have other flags", where
@@ -62,22 +62,23 @@ def _rolled_out(found: Deployment) -> bool:
     )
 
 
-def _problem(found: Deployment) -> str:
+def _problem(found: Deployment) -> tuple[str, str]:
+    """What is wrong, empty where nothing is, and the flag that is."""
     containers = found.spec.template.spec.containers
     container = next((each for each in containers if each.name == _CONTAINER), None)
     if container is None:
-        return f"it has no container {_CONTAINER}, so its flags are unknown"
+        return f"it has no container {_CONTAINER}, so its flags are unknown", ""
     select, multi_network = _value(container, SELECT), _value(container, MULTI_NETWORK)
-    if select is None or multi_network is None:
-        name = SELECT if select is None else MULTI_NETWORK
-        return f"{name} is taken from elsewhere, so it is unknown"
+    for name, value in ((SELECT, select), (MULTI_NETWORK, multi_network)):
+        if value is None:
+            return f"{name} is taken from elsewhere, so it is unknown", name
     if select not in _FALSE:
-        return f"{SELECT} is {select or 'not set'}; it must be false"
+        return f"{SELECT} is {select or 'not set'}; it must be false", SELECT
     if multi_network and multi_network not in _FALSE:
-        return f"{MULTI_NETWORK} is {multi_network}; it must not be true"
+        return f"{MULTI_NETWORK} is {multi_network}; it must not be true", MULTI_NETWORK
     if not multi_network and container.env_from:
-        return f"{MULTI_NETWORK} may be among what envFrom brings, so it is unknown"
-    return ""
+        return f"{MULTI_NETWORK} may be among what envFrom brings, so it is unknown", MULTI_NETWORK
+    return "", ""
 
 
 def _value(container: DeployedContainer, name: str) -> str | None:

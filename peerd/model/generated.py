@@ -39,14 +39,16 @@ class Generate(StrEnum):
 
 
 class IstiodFlags(Record, frozen=True):
-    """Whether the istiod beside us reads entries as D41 needs it; `problem` names the flag where not.
+    """Whether the istiod beside us reads entries as D41 needs it; `problem` says why not.
 
-    `where` is the Deployment that was read, or the setting, as in diagnostics.
+    `where` is the Deployment that was read, or the setting, as in diagnostics; `flag` the variable that is
+    wrong, empty where it is not known which.
     """
 
     safe: bool
     problem: str = ""
     where: str = ""
+    flag: str = ""
 
 
 class GeneratedPort(Record, frozen=True):

@@ -7,6 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from peerd import __version__, limits
+from peerd.model.generated import IstiodFlags
 from peerd.model.types import SHORT_NAMES
 from peerd.observe.snapshot import CaView, PublishingView, Snapshot
 
@@ -23,6 +24,8 @@ class _FromSnapshot(Collector):
         yield from _peers(snapshot)
         if snapshot.publishing is not None:
             yield from _publishing(snapshot.publishing)
+        if snapshot.istiod is not None:
+            yield from _istiod(snapshot.istiod)
         yield from _limits()
 
     def describe(self) -> list[Metric]:
@@ -139,6 +142,16 @@ def _publishing(view: PublishingView) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "peerd_leftover_secrets", "Remote secrets that nothing needs any more.", view.leftovers
     )
+
+
+def _istiod(flags: IstiodFlags) -> Iterator[Metric]:
+    wrong = GaugeMetricFamily(
+        "peerd_istiod_flags_wrong",
+        "1 while the istiod beside us reads entries otherwise than peerd needs it, and which flag says so.",
+        labels=["flag"],
+    )
+    wrong.add_metric(["" if flags.safe else flags.flag or "unknown"], int(not flags.safe))
+    yield wrong
 
 
 def _limits() -> Iterator[Metric]:

@@ -1,6 +1,7 @@
 """The one picture of a running peerd that health, metrics and debug endpoints are drawn from."""
 
 from peerd.model.diagnostic import Diagnostic
+from peerd.model.generated import IstiodFlags
 from peerd.model.record import Record
 from peerd.peering.peers import PeerSnapshot
 from peerd.serve.connections import TypeView
@@ -76,3 +77,4 @@ class Snapshot(Record, frozen=True):
     certificates_issued: int = 0
     ca: CaView | None = None
     publishing: PublishingView | None = None
+    istiod: IstiodFlags | None = None

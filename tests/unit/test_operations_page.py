@@ -8,6 +8,7 @@ import pytest
 from peerd import limits
 from peerd.cli.config import OPTIONS
 from peerd.model.config import ServeConfig
+from peerd.model.generated import IstiodFlags
 from peerd.observe.metrics import Metrics
 from peerd.observe.snapshot import CaView, PublishingView, Snapshot
 
@@ -55,7 +56,9 @@ def test_every_metric_of_ours_is_described():
     """What a scrape gives, less the process's own figures."""
     publishing = PublishingView(True, "me", 0, (("Service", "apply", "ok", 1),), (("written", 1),))
     ca = CaView(1, 0, 0, 3.0, 4.0)
-    snapshot = Snapshot("c", "n", "td", "l", "i", 1, 1.0, 2.0, ca=ca, publishing=publishing)
+    snapshot = Snapshot(
+        "c", "n", "td", "l", "i", 1, 1.0, 2.0, ca=ca, publishing=publishing, istiod=IstiodFlags(True)
+    )
     scraped = Metrics(lambda: snapshot).render().decode()
     names = {line.split()[2] for line in scraped.splitlines() if line.startswith("# TYPE")}
     ours = {name for name in names if not name.startswith("process_")}

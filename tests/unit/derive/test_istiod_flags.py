@@ -54,6 +54,7 @@ def test_anything_else_is_wrong_and_named(env, named):
     found = read(deployment(*env))
     assert not found.safe
     assert named in found.problem
+    assert found.flag == named
     assert found.where == "Deployment/istio-system/istiod"
 
 
