@@ -25,10 +25,11 @@ class ServeConfig(Record, frozen=True):
     `token_issuer` (empty: any) for one of `token_audiences`; `trusted_ztunnel_accounts` are
     `namespace/account`. `peer_trust_domains` are accepted from peers that dial beside our own and those of
     our istio-remote Gateways (D14); a heartbeat goes to each every `heartbeat_seconds` (D17). `mode` is
-    `standalone`, `beside` an istiod, or `both`; istiod's flags are read from its Deployment unless `istiod_flags` says `right` or `wrong` (D41). Beside it istiod certifies
-    us: at `istiod_addr` (empty: its Service), for the token and under the roots of two files (D34). `peering`
-    False: Gateways are derived and nobody is dialled. `drain_seconds` bounds what SIGTERM waits for.
-    `gateway_image` empty: no gateways are run; else it holds this very command, and `envoy_image` an Envoy.
+    `standalone`, `beside` an istiod, or `both`; istiod's flags are read from its Deployment unless
+    `istiod_flags` says `right` or `wrong` (D41). Beside it istiod certifies us: at `istiod_addr` (empty: its
+    Service), for the token and under the roots of two files (D34). `peering` False: Gateways are derived and
+    nobody is dialled. `drain_seconds` bounds what SIGTERM waits for. `gateway_image` empty: no gateways are
+    run; else it holds this very command, and `envoy_image` an Envoy.
     """
 
     source: str
