@@ -92,7 +92,7 @@ class Exports:
             name=said.name,
             namespace=said.namespace,
             global_host=said.host,
-            local_host=found.info.service.hostname,
+            local_host=self._names.local_host(said.name, said.namespace),
             scope=said.scope,
             takeover=said.takeover,
             aliases=found.aliases,
@@ -147,7 +147,7 @@ class Exports:
         return keyed(
             (
                 warning(
-                    f"Service/{key}",
+                    f"{found.info.source}/{key}",
                     "spec.selector",
                     f"{len(outside)} of its endpoints are outside ambient, {_some(outside)}:"
                     " other clusters cannot reach them",

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from peerd.derive.engine import Collection, Context, Engine, Total
 from peerd.derive.global_names import Contribution
 from peerd.derive.global_services import GlobalServices
+from peerd.derive.services import SERVICE
 from peerd.limits import STATUS_NAMES
 from peerd.model.federation import FederatedName
 from peerd.model.workload import TunnelProtocol, Workload
@@ -38,7 +39,8 @@ class FederationStatus:
     def _name(self, ctx: Context, _key: str, found: tuple[Contribution, ...]) -> FederatedName:
         first = found[0]
         service = f"{first.namespace}/{first.name}"
-        own = any(not each.peer for each in found)
+        # A status is a Service's: what a ServiceEntry shares is not told there.
+        own = any(not each.peer and each.source == SERVICE for each in found)
         others = sorted({each.cluster for each in found if each.peer})
         scoped = ctx.get(self._names.scoped, service) if own else None
         outside = () if scoped is None else ctx.find(self._outside, scoped.info.key)

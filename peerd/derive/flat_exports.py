@@ -2,7 +2,7 @@
 
 What is nobody's business there is left out: policies, gateways, and everything else but the global names. An
 endpoint behind a waypoint is left out whole: ztunnel finds a waypoint by the service, and a caller elsewhere
-would pass this cluster's by. Such services are entered by the gateway (ADR 0010).
+would pass this cluster's by. Such services are entered by the gateway (ADR 10).
 """
 
 import msgspec

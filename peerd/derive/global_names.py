@@ -8,7 +8,7 @@ import msgspec
 
 from peerd.derive.distribution import LOCAL_NODE, SAME_NODE, SAME_ZONE
 from peerd.derive.problems import warning
-from peerd.derive.services import ServiceInfo
+from peerd.derive.services import SERVICE, ServiceInfo
 from peerd.model.address import NetworkAddress, Port
 from peerd.model.diagnostic import Diagnostic
 from peerd.model.federation import Allocation, FederatedPort, FederationScope
@@ -47,7 +47,8 @@ class Contribution(Record, frozen=True):
 
     `key` is `<namespace>/<host>`, the resource name of the host's Service. `peer` is the key of the
     istio-remote Gateway it came through, empty for this cluster. `identities` are those of the peer's
-    endpoints, empty for this cluster: no own identity goes into a Service (§3.6).
+    endpoints, empty for this cluster: no own identity goes into a Service (§3.6). `source` is the kind of our
+    own object.
     """
 
     key: str
@@ -62,6 +63,7 @@ class Contribution(Record, frozen=True):
     takeover: bool
     identities: tuple[str, ...]
     created: str
+    source: str = SERVICE
 
 
 class GlobalName(Record, frozen=True):
@@ -136,7 +138,7 @@ def own_targets(ports: Iterable[Port], everywhere: frozenset[int]) -> tuple[Port
 
 
 def _conflicts(own: Contribution, oldest: Contribution, ordered: list[Contribution]) -> Iterable[Diagnostic]:
-    where = f"Service/{own.namespace}/{own.name}"
+    where = f"{own.source}/{own.namespace}/{own.name}"
     for field, value, words in _MUST_AGREE:
         wanted = words(oldest)
         others = list(islice(_dissent(ordered, value, words, wanted), _NAMED_DISSENT))

@@ -27,13 +27,16 @@ from peerd.derive.mesh import Mesh
 from peerd.derive.namespaces import NamespaceFacts
 from peerd.derive.problems import keyed
 from peerd.derive.scoped import Scoped, ScopedServices
+from peerd.derive.scoped_entries import ScopedEntries
 from peerd.derive.segments import Segments
+from peerd.derive.service_entries import ServiceEntries
 from peerd.derive.services import SERVICE, ServiceInfo, Services
 from peerd.derive.takeovers import Takeovers
 from peerd.model.diagnostic import Diagnostic
 from peerd.model.federation import Allocation, FederatedService, PeerView, Takeover
 from peerd.model.generated import Generate
 from peerd.model.kube.core import Service
+from peerd.model.kube.istio import WorkloadEntry
 from peerd.model.mesh import Settings
 from peerd.model.record import Record
 from peerd.model.service import LoadBalancing
@@ -61,6 +64,8 @@ class GlobalServices:
         namespaces: Input[str, NamespaceFacts],
         objects: Input[str, Service],
         services: Services,
+        entries: ServiceEntries,
+        workload_entries: Input[str, WorkloadEntry],
         hostnames: Hostnames,
         gateways: NetworkGateways,
         views: Input[str, PeerView],
@@ -83,7 +88,18 @@ class GlobalServices:
             objects=objects,
             services=services,
         )
-        self.scoped = scoped.table
+        scoped_entries = ScopedEntries(
+            engine,
+            settings=settings,
+            mesh=mesh,
+            segments=segments,
+            namespaces=namespaces,
+            entries=entries,
+            workloads=workload_entries,
+            hostnames=hostnames,
+        )
+        # A Service before a ServiceEntry of its name.
+        self.scoped = engine.union("scoped", scoped.table, scoped_entries.table)
         # Waypoints may be named by IP.
         self.by_address = engine.index(
             "services by address", hostnames.table, lambda _key, info: info.service.addresses
@@ -109,6 +125,7 @@ class GlobalServices:
             recorded=recorded,
         )
         self.taken_over = self._takeovers.contributions
+        self.local_host = self._takeovers.local_host
         self._aliases = AliasOwners(engine, scoped=self.scoped, imports=self.imports)
         # Under `<namespace>/<host>`, as all that follows. A local name that is taken over is among them.
         self.contributions = engine.index(
@@ -137,6 +154,7 @@ class GlobalServices:
         self.takeovers = self._takeovers.to_record(engine, self.names)
         self.diagnostics = (
             scoped.diagnostics,
+            *scoped_entries.diagnostics,
             engine.derive_many(
                 "namespace scope diagnostics",
                 namespaces,

@@ -82,7 +82,7 @@ class RemoteEndpoints:
         )
 
     def _own_ways(self, ctx: Context, peer: str, own: str) -> tuple[NetworkGateway, ...]:
-        """The gateway of a peer on our own network, for services behind a waypoint (ADR 0010).
+        """The gateway of a peer on our own network, for services behind a waypoint (ADR 10).
 
         Beside istiod there is none: it enters its own network by no gateway.
         """

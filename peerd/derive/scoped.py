@@ -12,7 +12,7 @@ from peerd.derive.problems import keyed, name_of, warning
 from peerd.derive.scope import Reach
 from peerd.derive.segments import Segments
 from peerd.derive.services import ServiceInfo, Services
-from peerd.model.address import NamespacedHostname
+from peerd.model.address import NamespacedHostname, ip_text
 from peerd.model.diagnostic import Diagnostic
 from peerd.model.federation import FederatedPort
 from peerd.model.kube.core import Service
@@ -112,7 +112,7 @@ class ScopedServices:
                 identities=(),
                 created=meta.creation_timestamp,
             )
-        return Scoped(info, reach, contribution, _waypoint(info), asks, aliases, tuple(diagnostics))
+        return Scoped(info, reach, contribution, waypoint_name(info), asks, aliases, tuple(diagnostics))
 
 
 def _federated_ports(service: Service, info: ServiceInfo) -> tuple[FederatedPort, ...]:
@@ -131,9 +131,13 @@ def _federated_ports(service: Service, info: ServiceInfo) -> tuple[FederatedPort
     return tuple(ports.values())
 
 
-def _waypoint(info: ServiceInfo) -> str:
-    """`<namespace>/<name>` of the waypoint's Service, empty where it is reached by IP."""
+def waypoint_name(info: ServiceInfo) -> str:
+    """`<namespace>/<name>` of the waypoint's Service; its IP takes the name's place where it has no other."""
     waypoint = info.service.waypoint
-    if waypoint is None or not isinstance(waypoint.destination, NamespacedHostname):
+    if waypoint is None:
         return ""
-    return f"{waypoint.destination.namespace}/{waypoint.destination.hostname.partition('.')[0]}"
+    match waypoint.destination:
+        case NamespacedHostname(namespace, host):
+            return f"{namespace}/{host.partition('.')[0]}"
+        case found:
+            return f"{info.service.namespace}/{ip_text(found.address)}"

@@ -15,7 +15,7 @@ file per kind, the machinery in engine.py (with graph.py and tables.py):
     peers.py             peers to dial
     segments.py          the segment of this cluster
     own_info.py          what this cluster says of itself to peers
-    scoped.py            what labels of our Services say (scope.py)
+    scoped.py            what labels of our Services say (scope.py), and of ServiceEntries (scoped_entries.py)
     imports.py           what is taken in of peers (peer_ways.py)
     takeovers.py         local names that peers answer to
     global_services.py   names that several clusters serve (global_names.py)
@@ -152,6 +152,8 @@ class World:
             namespaces=inputs.namespaces,
             objects=inputs.services,
             services=services,
+            entries=entries,
+            workload_entries=inputs.workload_entries,
             hostnames=hostnames,
             gateways=gateways,
             views=inputs.views,

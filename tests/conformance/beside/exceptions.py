@@ -33,6 +33,17 @@ _OWN_WORD = "istiod reads Gateways, and nothing of what their peers say (D15)"
 _EAST = f"east calls {_LOCAL}"
 
 EXCEPTIONS: dict[str, Differs] = {
+    "names-of-service-entry": _differs(
+        "ADR 11: beside istiod a user's ServiceEntry selects nothing for its global name;"
+        " the model gives users' entries no address and passes nothing through",
+        "legacy.shop.mesh.internal: endpoints",
+        "legacy.example.org: prefers",
+        asks=(
+            "east calls legacy.shop.mesh.internal",
+            "west calls legacy.shop.mesh.internal",
+            "west calls legacy.example.org",
+        ),
+    ),
     "takeover-outlives-service": _differs(_TAKEOVER, *_TAKEN, f"{_LOCAL}: prefers"),
     "network-flat": _differs(
         "a WorkloadEntry cannot say that its endpoint is not ready, so it is not written",
@@ -47,7 +58,7 @@ EXCEPTIONS: dict[str, Differs] = {
         asks=(_EAST,),
     ),
     "network-flat-waypoint": _differs(
-        "istiod enters its own network by no gateway (ADR 0010)",
+        "istiod enters its own network by no gateway (ADR 10)",
         f"{_GLOBAL}: endpoints",
         asks=(f"east calls {_GLOBAL}",),
     ),
