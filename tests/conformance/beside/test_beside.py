@@ -35,8 +35,8 @@ REVIEWED = [
     "endpoints-by-zone", "endpoints-named-target-port", "failover-and-back", "names-same-in-two-namespaces",
     "network-flat", "network-flat-and-separate", "network-flat-takeover",
     "partition-stale-counts-little", "remote-only-service", "routing-prefer-close", "scope-one-side-only",
-    "segment-between-tenants", "segment-own-domain", "takeover-allowed-by-gateway", "takeover-only-here",
-    "takeover-without-service", "topology-full-mesh", "topology-unlinked", "waypoint-local",
+    "segment-aliases", "segment-between-tenants", "segment-own-domain", "takeover-allowed-by-gateway", "takeover-only-here",
+    "takeover-outlives-service", "takeover-without-service", "topology-full-mesh", "topology-unlinked", "waypoint-local",
 ]  # fmt: skip
 
 
