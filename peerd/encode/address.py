@@ -29,7 +29,6 @@ from peerd.model.address import (
     NamespacedHostname,
     NetworkAddress,
     Port,
-    ip_text,
 )
 from peerd.model.resource import Resource
 from peerd.model.service import (
@@ -98,9 +97,9 @@ def address_payload(record: Workload | Service) -> bytes:
 def _encode_workload(record: Workload) -> Resource:
     payload = address_payload(record)
     version = version_of(payload)
-    aliases: tuple[str, ...] = ()
+    aliases: tuple[NetworkAddress, ...] = ()
     if record.network_mode is NetworkMode.STANDARD:
-        aliases = tuple([f"{record.network}/{ip_text(address)}" for address in record.addresses])
+        aliases = tuple([NetworkAddress(record.network, address) for address in record.addresses])
     groups = [shared(f"service/{entry.service}") for entry in record.services]
     if record.node:
         groups.append(f"node/{record.node}")
@@ -112,8 +111,7 @@ def _encode_workload(record: Workload) -> Resource:
 def _encode_service(record: Service, name: str) -> Resource:
     payload = address_payload(record)
     version = version_of(payload)
-    aliases = tuple([address.key() for address in record.addresses])
-    return Resource(name, version, frame(name, version, _HEADER, payload), aliases)
+    return Resource(name, version, frame(name, version, _HEADER, payload), record.addresses)
 
 
 def _workload_bytes(record: Workload) -> bytes:

@@ -19,6 +19,16 @@ class NetworkAddress(Record, frozen=True, order=True):
         return text if self.length is None else f"{text}/{self.length}"
 
 
+def parse_address_key(text: str) -> NetworkAddress | None:
+    """The address whose `key()` is *text*, or None where it is no such key."""
+    network, slash, rest = text.partition("/")
+    host, cidr, length = rest.partition("/")
+    address = parse_ip(host)
+    if not slash or address is None or (cidr and not (length.isascii() and length.isdigit())):
+        return None
+    return NetworkAddress(network, address, int(length) if cidr else None)
+
+
 class NamespacedHostname(Record, frozen=True, order=True):
     """A service or workload host name, looked up within a namespace."""
 

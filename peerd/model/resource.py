@@ -1,6 +1,10 @@
 """What the resource store holds: a name and its final bytes."""
 
+from peerd.model.address import NetworkAddress
 from peerd.model.record import Record
+
+Alias = str | NetworkAddress
+"""A key of look-ups; an address stands for its `key()`, which is made only when somebody looks."""
 
 
 class Resource(Record, frozen=True):
@@ -16,8 +20,12 @@ class Resource(Record, frozen=True):
     name: str
     version: str
     frame: bytes
-    aliases: tuple[str, ...] = ()
+    aliases: tuple[Alias, ...] = ()
     groups: tuple[str, ...] = ()
+
+    def alias_keys(self) -> tuple[str, ...]:
+        """The aliases as clients write them."""
+        return tuple([alias if isinstance(alias, str) else alias.key() for alias in self.aliases])
 
 
 class ResourceChange(Record, frozen=True):

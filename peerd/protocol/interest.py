@@ -63,7 +63,7 @@ class Interest:
             tokens = {change.name}
             for resource in (change.old, change.new):
                 if resource is not None:
-                    tokens.update(resource.aliases, resource.groups)
+                    tokens.update(resource.alias_keys(), resource.groups)
             for token in tokens:
                 for follower in self._followers.get((type_url, token), ()):
                     follower.affected(type_url, token)

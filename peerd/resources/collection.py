@@ -5,10 +5,11 @@ from collections.abc import Generator, Hashable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TypeVar
 
+from peerd.model.address import parse_address_key
 from peerd.model.digest import digest
 from peerd.model.frame import Frame
 from peerd.model.record import Record
-from peerd.model.resource import Resource
+from peerd.model.resource import Alias, Resource
 from peerd.model.wire import map_entry, read_map_entry
 from peerd.resources.changelog import ChangeLog, Span, Tick
 from peerd.resources.frames import FrameWriter, with_aliases
@@ -71,7 +72,7 @@ class Collection:
         self._complete = False
         self._asked = False
         # One name, the usual case, is kept as it is: a set for each would cost more than the resource.
-        self._aliases: dict[str, set[str] | str] = {}
+        self._aliases: dict[Alias, set[str] | str] = {}
         self._groups: dict[str, set[str] | str] = {}
         self._frames: dict[tuple[str, int, int], tuple[Frame, ...]] = {}
         self._digest: str | None = None
@@ -92,7 +93,11 @@ class Collection:
         """Canonical names that *key* (a name or an alias) stands for, sorted; none where nothing does."""
         if key in self._current:
             return (key,)
-        return self._verified(self._aliases.get(key), key, aliases=True)
+        found = self._verified(self._aliases.get(key), key, aliases=True)
+        address = parse_address_key(key)
+        if address is not None:
+            found += self._verified(self._aliases.get(address), key, aliases=True)
+        return tuple(sorted(set(found))) if len(found) > 1 else found
 
     def members(self, group: str) -> tuple[str, ...]:
         """Names of the resources in *group*, sorted."""
@@ -332,12 +337,12 @@ class Collection:
         found = []
         for name in (names,) if isinstance(names, str) else names:
             resource = self._current.get(name)
-            if resource is not None and token in (resource.aliases if aliases else resource.groups):
+            if resource is not None and token in (resource.alias_keys() if aliases else resource.groups):
                 found.append(name)
         return tuple(sorted(found))
 
 
-def _add(index: dict[str, set[str] | str], token: str, name: str) -> None:
+def _add(index: dict[K, set[str] | str], token: K, name: str) -> None:
     names = index.setdefault(token, name)
     if not isinstance(names, str):
         names.add(name)
@@ -350,7 +355,7 @@ def _remove(table: dict[K, V], keys: Iterable[K]) -> None:
         del table[key]
 
 
-def _discard(index: dict[str, set[str] | str], name: str, tokens: Iterable[str]) -> None:
+def _discard(index: dict[K, set[str] | str], name: str, tokens: Iterable[K]) -> None:
     for token in tokens:
         names = index.get(token)
         if isinstance(names, set):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from peerd.encode.frame import any_header, frame, version_of
-from peerd.model.resource import Resource, ResourceChange
+from peerd.model.resource import Alias, Resource, ResourceChange
 from peerd.model.types import ADDRESS, AUTHORIZATION
 from peerd.protocol.client import DeltaClient
 from peerd.protocol.envelope import DeltaResponse, Node, delta_request, parse_delta_request
@@ -38,7 +38,7 @@ def resource(
     payload: bytes = b"",
     *,
     type_url: str = ADDRESS,
-    aliases: tuple[str, ...] = (),
+    aliases: tuple[Alias, ...] = (),
     groups: tuple[str, ...] = (),
 ) -> Resource:
     """A resource whose payload is opaque."""

@@ -80,14 +80,14 @@ def test_aliases_and_groups_of_a_workload_are_its_addresses_node_and_services() 
             services=(ServicePorts("ns/s.ns.svc.cluster.local", (Port(80, 8080),)),),
         )
     )
-    assert resource.aliases == ("net1/10.0.0.1", "net1/::1")
+    assert resource.alias_keys() == ("net1/10.0.0.1", "net1/::1")
     assert set(resource.groups) == {"node/node-1", "service/ns/s.ns.svc.cluster.local"}
 
 
 def test_a_host_network_workload_has_no_alias() -> None:
     """ztunnel never looks such a workload up by the address it shares with its node (wire-contract §3.2)."""
     record = Workload("u", "a", "ns", addresses=(b"\x0a\x00\x00\x01",), network_mode=NetworkMode.HOST_NETWORK)
-    assert encode_address(record).aliases == ()
+    assert encode_address(record).alias_keys() == ()
 
 
 def test_aliases_of_a_service_are_its_vips_with_the_length_of_blocks() -> None:
@@ -97,7 +97,7 @@ def test_aliases_of_a_service_are_its_vips_with_the_length_of_blocks() -> None:
         "s.ns",
         addresses=(NetworkAddress("", b"\x0a\x00\x00\x01"), NetworkAddress("n", b"\x0a\x00\x00\x00", 8)),
     )
-    assert encode_address(record).aliases == ("/10.0.0.1", "n/10.0.0.0/8")
+    assert encode_address(record).alias_keys() == ("/10.0.0.1", "n/10.0.0.0/8")
 
 
 def test_services_of_a_workload_are_encoded_alike_in_any_order() -> None:

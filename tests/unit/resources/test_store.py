@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peerd.limits import RESPONSE_BYTES, hits
+from peerd.model.address import NetworkAddress
 from peerd.model.resource import ResourceChange
 from peerd.model.types import ADDRESS, AUTHORIZATION
 from peerd.model.wire import field, map_entry
@@ -176,6 +177,21 @@ def test_chunks_count_resources_and_removals_apart() -> None:
     assert sum(each.removals for each in frames) == 5
     assert sum(each.resources for each in frames) == 0
     assert len(frames) > 1
+
+
+def test_an_alias_that_is_an_address_is_found_by_its_text() -> None:
+    """And beside one that is text already: two resources may have the same key."""
+    store = ztunnel_store()
+    four, block = NetworkAddress("net", bytes([1, 1, 1, 1])), NetworkAddress("net", bytes([10, 0, 0, 0]), 8)
+    publish(store, put("a", aliases=(four, block)), put("b", aliases=("net/1.1.1.1",)))
+    collection = store.collection(ADDRESS)
+    assert collection.resolve("net/1.1.1.1") == ("a", "b")
+    assert collection.resolve("net/10.0.0.0/8") == ("a",)
+    assert collection.resolve("other/1.1.1.1") == collection.resolve("net/1.1.1.1/32") == ()
+    publish(store, put("a", b"2", aliases=(block,)), drop("b"))
+    assert collection.resolve("net/1.1.1.1") == ()
+    publish(store, drop("a"))
+    assert collection._aliases == {}
 
 
 def test_look_ups_follow_aliases_and_groups_as_they_move() -> None:
