@@ -11,7 +11,7 @@ from random import Random
 
 from peerd.model.types import FEDERATED_SERVICE
 from tests.simulation.cluster import IDENTITY
-from tests.simulation.lies import LIES, Liar
+from tests.simulation.lies import Liar, draw_lies
 from tests.simulation.replica import Replica
 from tests.simulation.strangers import STRANGERS
 from tests.simulation.truth import GLOBAL, LOCAL, TAKEOVER
@@ -319,7 +319,8 @@ async def stranger(chaos: Chaos, random: Random) -> bool:
 async def liar(chaos: Chaos, random: Random) -> bool:
     """A peer tells a lie (lies.py)."""
     world = chaos.world
-    viewer, teller, lie = chaos.up(random), chaos.up(random), random.choice(LIES)
+    viewer, teller, lies = chaos.up(random), chaos.up(random), draw_lies(random)
+    lie = lies[0]
     if viewer is None or teller is None or viewer.peerd is None or teller.peerd is None:
         return False
     peer, info = teller.cluster.name, teller.peerd.federation.info
@@ -334,7 +335,7 @@ async def liar(chaos: Chaos, random: Random) -> bool:
     chaos.note(teller.name, f"lies to {viewer.name}: {lie.title}")
     whose = viewer.peerd.federation.info if lie.itself else info
     assert whose is not None
-    liar = Liar(lie, whose)
+    liar = Liar(lies, whose)
     world.fabric.tampered[way] = liar
     if lie.type_url == FEDERATED_SERVICE:
         world.next_generation(peer, random.choice(sorted(exported)))

@@ -6,6 +6,7 @@ protocol ends the connection. The other guarantees hold meanwhile, and all is we
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 import msgspec
@@ -13,14 +14,18 @@ import msgspec
 from peerd.api.envoy import discovery_pb2 as xds
 from peerd.encode.address import decode_address, encode_address
 from peerd.encode.peering import (
-    decode_federated_service,
     encode_federated_service,
     encode_peer_info,
     encode_segment,
 )
-from peerd.limits import PEER_CAPACITY, PEER_NAME_CHARACTERS, PEER_UID_CHARACTERS
+from peerd.limits import (
+    PEER_CAPACITY,
+    PEER_NAME_CHARACTERS,
+    PEER_RESOURCE_BYTES,
+    PEER_UID_CHARACTERS,
+)
 from peerd.model.address import Locality
-from peerd.model.federation import Capacity, FederatedService, PeerInfo, Segment
+from peerd.model.federation import Capacity, FederatedPort, FederatedService, PeerInfo, Segment
 from peerd.model.resource import Resource
 from peerd.model.types import ADDRESS, DELTA_METHOD, FEDERATED_SERVICE, PEER_INFO, SEGMENT
 from peerd.model.workload import Workload
@@ -56,24 +61,34 @@ class Lie:
 
 
 def _service(
-    changed: Callable[[FederatedService, PeerInfo], FederatedService], name: str = ""
+    changed: Callable[[FederatedService, PeerInfo], FederatedService] = lambda service, _info: service,
+    name: str = "",
+    called: str = "lie",
 ) -> Callable[[Response, PeerInfo], str | None]:
-    """Replace the first service; what is refused is what it is called then."""
+    """Add a service *called* so, changed, as resource *name*, by default its own; that name is refused."""
 
     def change(response: Response, info: PeerInfo) -> str | None:
-        for each in response.resources:
-            if each.name != SYNC_NAME:
-                lie = changed(decode_federated_service(each.resource.value), info)
-                each.resource.value = _payload(encode_federated_service(lie))
-                each.name = name or lie.resource_name
-                return str(each.name)
-        return None
+        if all(each.name == SYNC_NAME for each in response.resources):
+            return None  # in the middle of a stream nothing is counted up
+        good = FederatedService(
+            name=called,
+            namespace="shop",
+            global_host=f"{called}.shop.{info.segment_domain}",
+            local_host=f"{called}.shop.svc.cluster.local",
+            ports=(FederatedPort(80),),
+            identities=(f"spiffe://{info.trust_domain}/ns/shop/sa/web-{info.cluster}",),
+        )
+        lie = changed(good, info)
+        message = _message(encode_federated_service(lie))
+        message.resources[0].name = name or lie.resource_name
+        response.resources.extend(message.resources)
+        return str(message.resources[0].name)
 
     return change
 
 
-def _replaced(**fields: Any) -> Callable[[Response, PeerInfo], str | None]:
-    return _service(lambda service, _info: msgspec.structs.replace(service, **fields))
+def _replaced(called: str, **fields: Any) -> Callable[[Response, PeerInfo], str | None]:
+    return _service(lambda service, _info: msgspec.structs.replace(service, **fields), called=called)
 
 
 def _info(**fields: Any) -> Callable[[Response, PeerInfo], str | None]:
@@ -93,7 +108,7 @@ def _workload(**fields: Any) -> Callable[[Response, PeerInfo], str | None]:
 
     def change(response: Response, info: PeerInfo) -> str | None:
         lie = Workload(
-            uid=f"{info.cluster}//Pod/shop/lie",
+            uid=f"{info.cluster}//Pod/shop/lie-{'-'.join(sorted(fields))}",
             name="lie",
             namespace="shop",
             cluster_id=info.cluster,
@@ -183,36 +198,30 @@ def _later(message: bytes) -> bytes:
 
 
 _LONG = "x" * int(max(PEER_NAME_CHARACTERS.value, PEER_UID_CHARACTERS.value))
+_MUCH = Capacity("any", Locality("", "", ""), int(PEER_CAPACITY.value) + 1)
 _F, _P, _W = FEDERATED_SERVICE, PEER_INFO, ADDRESS
 
 LIES = (
-    Lie("called otherwise", _F, _service(lambda service, _: service, "shop/other"), "is not called"),
-    Lie("a long name", _F, _service(lambda service, _: service, f"shop/{_LONG}"), "longer than"),
-    Lie("no DNS name", _F, _replaced(name="Not_DNS"), "no DNS name"),
-    Lie("in the system namespace", _F, _replaced(namespace="istio-system"), "system namespace"),
-    Lie("a host of others", _F, _replaced(global_host="web.shop.elsewhere.internal"), "global_host"),
-    Lie("a local host of others", _F, _replaced(local_host="db.bank.svc.cluster.local"), "local_host"),
-    Lie("an alias that is none", _F, _replaced(aliases=("Not_DNS",)), "no DNS name"),
-    Lie("an alias of a service", _F, _replaced(aliases=("db.bank.svc.cluster.local",)), "where names belong"),
-    Lie("an identity that is none", _F, _replaced(identities=("web",)), "no SPIFFE id"),
-    Lie("an identity of others", _F, _replaced(identities=(_FOREIGN,)), "outside the peer's trust domain"),
+    Lie("called otherwise", _F, _service(name="shop/other"), "is not called"),
+    Lie("a long name", _F, _service(name=f"shop/{_LONG}"), "longer than"),
+    Lie("no DNS name", _F, _service(called="Not_DNS"), "no DNS name"),
+    Lie("in the system namespace", _F, _replaced("a", namespace="istio-system"), "system namespace"),
+    Lie("a host of others", _F, _replaced("b", global_host="web.shop.elsewhere.internal"), "global_host"),
+    Lie("a local host of others", _F, _replaced("c", local_host="db.bank.svc.cluster.local"), "local_host"),
+    Lie("an alias that is none", _F, _replaced("d", aliases=("Not_DNS",)), "no DNS name"),
     Lie(
-        "a port named twice",
+        "an alias of a service",
         _F,
-        _service(lambda service, _: msgspec.structs.replace(service, ports=service.ports * 2)),
-        "named twice",
+        _replaced("e", aliases=("db.bank.svc.cluster.local",)),
+        "where names belong",
     ),
+    Lie("an identity that is none", _F, _replaced("f", identities=("web",)), "no SPIFFE id"),
     Lie(
-        "more than it can have",
-        _F,
-        _service(
-            lambda service, info: msgspec.structs.replace(
-                service,
-                capacity=(Capacity(info.network, Locality("", "", ""), int(PEER_CAPACITY.value) + 1),),
-            )
-        ),
-        "not credible",
+        "an identity of others", _F, _replaced("g", identities=(_FOREIGN,)), "outside the peer's trust domain"
     ),
+    Lie("a port named twice", _F, _replaced("h", ports=(FederatedPort(80),) * 2), "named twice"),
+    Lie("more than it can have", _F, _replaced("i", capacity=(_MUCH,)), "not credible"),
+    Lie("too large", _F, _replaced("j", distribution="x" * int(PEER_RESOURCE_BYTES.value)), "over quota"),
     Lie("another cluster", _P, _info(cluster="nobody")),
     Lie("another network", _P, _info(network="nowhere")),
     Lie("another trust domain", _P, _info(trust_domain="elsewhere")),
@@ -243,15 +252,37 @@ LIES = (
 )
 
 
-class Liar:
-    """Tells *lie* once, in what one host sends to another; `told` says that it did."""
+CHORUS: tuple[tuple[Lie, ...], ...] = tuple(
+    tuple(lie for lie in LIES if lie.type_url == type_url and lie.words) for type_url in (_F, _W, SEGMENT)
+)
+"""What can be told in one breath."""
 
-    def __init__(self, lie: Lie, info: PeerInfo) -> None:
-        self.lie = lie
-        self.name = ""
+
+def draw_lies(random: Random) -> tuple[Lie, ...]:
+    """One that stands alone, or many of one type at once."""
+    if random.random() < 0.5:
+        return random.choices(CHORUS, (4, 2, 1))[0]
+    alone = [lie for lie in LIES if not lie.words]
+    return (random.choices(alone, [4 if lie.itself or lie.harmless else 1 for lie in alone])[0],)
+
+
+class Liar:
+    """Tells *lies* once, in what one host sends to another; `told` says that it did.
+
+    `names` are what the lies' resources were called.
+    """
+
+    def __init__(self, lies: tuple[Lie, ...], info: PeerInfo) -> None:
+        self.lies = lies
+        self.names: dict[str, Lie] = {}
         self.told = False
         self._info = info
         self._over = False
+
+    @property
+    def lie(self) -> Lie:
+        """The first of them."""
+        return self.lies[0]
 
     def __call__(self, method: str, message: bytes) -> bytes:
         """The message as it arrives."""
@@ -265,10 +296,12 @@ class Liar:
         response = xds.DeltaDiscoveryResponse.FromString(message)
         if response.type_url != self.lie.type_url:
             return message
-        name = self.lie.change(response, self._info)
-        if name is None:
-            return message
-        self.told, self._over, self.name = True, name != "again", name
+        for lie in self.lies:
+            name = lie.change(response, self._info)
+            if name is None:
+                return message
+            self.told, self._over = True, name != "again"
+            self.names[name] = lie
         return bytes(response.SerializeToString())
 
 

@@ -181,14 +181,16 @@ class PeerChecks:
         if key not in federation._importer._peers or key not in federation.table._rows:
             return False
         if liar.lie.words:
+            if self._ended.get(way, 0.0) >= told - 0.5:
+                return False
             refused = dict(federation._importer.counts(key).refused)
-            ended = self._ended.get(way, 0.0) >= told - 0.5
-            if ended or any(liar.name[:80] in each and liar.lie.words in refused[each] for each in refused):
-                return not ended
-            raise Violation(
-                REFUSAL,
-                f"{viewer.name} took from {peer}: {liar.lie.title} ({liar.name[:80]}); refused: {refused}",
-            )
+            for name, lie in liar.names.items():
+                if not any(name[:80] in each and lie.words in refused[each] for each in refused):
+                    raise Violation(
+                        REFUSAL,
+                        f"{viewer.name} took from {peer}: {lie.title} ({name[:80]}); refused: {refused}",
+                    )
+            return True
         if liar.lie.harmless:
             return True
         if self._ended.get(way, 0.0) < told - 0.5:

@@ -11,7 +11,7 @@ from peerd.app.withholding import Withholding
 from peerd.model.federation import FederatedService, Freshness
 from peerd.model.kube.meta import ObjectKey
 from peerd.model.types import ADDRESS, FEDERATED_SERVICE
-from peerd.peering import importer
+from peerd.peering import importer, judging
 from peerd.peering.importer import Importer
 from peerd.peering.steady import Steady
 from peerd.protocol.heartbeat import HeartbeatClient, HeartbeatRules
@@ -124,7 +124,7 @@ def publishes_late(patch: pytest.MonkeyPatch) -> None:
 
 def forgets_one_service(patch: pytest.MonkeyPatch) -> None:
     """One that lies about its content would go unseen; one that is left out does not."""
-    decode = importer.decode_federated_service
+    decode = judging.decode_federated_service
 
     def odd(payload: bytes) -> FederatedService:
         found = decode(payload)
@@ -132,7 +132,7 @@ def forgets_one_service(patch: pytest.MonkeyPatch) -> None:
             return msgspec.structs.replace(found, ports=found.ports[:1])
         return found
 
-    patch.setattr(importer, "decode_federated_service", odd)
+    patch.setattr(judging, "decode_federated_service", odd)
 
 
 def expires_behind_a_session(patch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from peerd.limits import (
     hits,
 )
 from peerd.model.types import ADDRESS, AUTHORIZATION
+from peerd.protocol import wildcard
 from peerd.protocol.envelope import DeltaRequest, Node, delta_request, parse_ack, parse_delta_request
 from peerd.protocol.errors import (
     BehindError,
@@ -213,6 +214,29 @@ def test_what_changes_while_versions_are_compared_is_not_lost() -> None:
     response = driver.step()
     assert sorted(names(response)) == ["n0", "new"]
     assert response.removed == ("n1",)
+
+
+@pytest.mark.parametrize("event", [Event.PLAIN, Event.VERSIONS, Event.EQUAL, Event.WANTED])
+def test_a_client_begins_again_while_its_versions_are_compared(event: Event) -> None:
+    """The comparison is dropped, and the new beginning is answered."""
+    digests = Digests("ours")
+    rules = {ADDRESS: TypeRules(resume=digests)}
+    driver = Driver(ztunnel_store(), rules=rules, types=(ADDRESS,))
+    driver.publish(put("s", b"2"))
+    many = {f"old-{number}": "1" for number in range(wildcard.SLICE + 1)}
+    driver.request(delta_request(ADDRESS, subscribe=("*",), versions=many))
+    assert driver.server.comparing
+    again = {
+        Event.PLAIN: {},
+        Event.VERSIONS: {"s": "1"},
+        Event.EQUAL: {"#": "ours"},
+        Event.WANTED: {"#": "another"},
+    }[event]
+    driver.request(delta_request(ADDRESS, subscribe=("*",), versions=again))
+    assert not driver.server.comparing
+    sent = [each.removed for each in driver.settle()]
+    assert sent, "it is answered"
+    assert not any(sent), "what the first beginning held is not answered any more"
 
 
 def test_nothing_is_sent_of_a_type_whose_versions_are_being_compared() -> None:
