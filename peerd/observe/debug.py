@@ -4,7 +4,7 @@ import datetime as dt
 from typing import Any
 
 from peerd.model.types import SHORT_NAMES
-from peerd.observe.snapshot import Snapshot, StreamView
+from peerd.observe.snapshot import PublishingView, Snapshot, StreamView
 from peerd.serve.connections import TypeView
 
 
@@ -92,7 +92,15 @@ def overview(snapshot: Snapshot) -> dict[str, Any]:
         "ready": not snapshot.not_ready,
         "notReady": snapshot.not_ready,
         "resources": {SHORT_NAMES.get(url, url): count for url, count in snapshot.resources.items()},
+        "writer": _writer(snapshot.publishing),
     }
+
+
+def _writer(view: PublishingView | None) -> dict[str, Any] | None:
+    """Which replica writes into the cluster, and what waits here; None where there is nowhere to write."""
+    if view is None:
+        return None
+    return {"holder": view.holder, "here": view.writes, "pending": view.pending}
 
 
 def sync_status(view: TypeView) -> str:

@@ -1,5 +1,7 @@
 """Debug views and metrics are drawn from one snapshot and say what it holds."""
 
+import msgspec
+
 from peerd import limits
 from peerd.model.diagnostic import Diagnostic, Severity
 from peerd.model.federation import RemotePeer
@@ -7,7 +9,7 @@ from peerd.model.kube.meta import ObjectKey
 from peerd.model.types import ADDRESS, AUTHORIZATION
 from peerd.observe import debug
 from peerd.observe.metrics import Metrics
-from peerd.observe.snapshot import Snapshot, StreamView
+from peerd.observe.snapshot import PublishingView, Snapshot, StreamView
 from peerd.peering.importer import ImportCounts
 from peerd.peering.peers import PeerSnapshot, PeerTraffic
 from peerd.protocol.peer_state import PeerState, PeerStatus
@@ -101,6 +103,9 @@ def test_connections_and_diagnostics_and_overview():
     (problem,) = debug.diagnostics(SNAPSHOT)
     assert (problem["severity"], problem["where"], problem["fix"]) == ("warning", "f.yaml", "mend it")
     overview = debug.overview(SNAPSHOT)
+    assert overview["writer"] is None
+    writing = msgspec.structs.replace(SNAPSHOT, publishing=PublishingView(False, "peerd-0_1", 3))
+    assert debug.overview(writing)["writer"] == {"holder": "peerd-0_1", "here": False, "pending": 3}
     assert (overview["ready"], overview["resources"], overview["revision"]) == (True, {"WDS": 10}, 7)
 
 
@@ -122,3 +127,16 @@ def test_metrics_say_what_the_snapshot_says():
         "citadel_server_success_cert_issuance_count_total 4.0",
         f'peerd_limit_hits_total{{limit="http_connections"}} {before + 1}.0',
     } <= lines
+
+
+def test_what_this_replica_writes_is_counted():
+    """Requests by kind, verb and outcome, Events by outcome; absent where there is nowhere to write."""
+    requests = (("Service", "apply", "ok", 7), ("Service", "apply", "error", 1))
+    view = PublishingView(True, "peerd-0_1", 3, requests, (("written", 4),), leftovers=2)
+    text = Metrics(lambda: msgspec.structs.replace(SNAPSHOT, publishing=view)).render().decode()
+    assert "peerd_writes 1.0" in text
+    assert "peerd_writes_pending 3.0" in text
+    assert 'peerd_api_requests_total{kind="Service",outcome="ok",verb="apply"} 7.0' in text
+    assert 'peerd_events_total{outcome="written"} 4.0' in text
+    assert "peerd_leftover_secrets 2.0" in text
+    assert "peerd_writes" not in Metrics(lambda: SNAPSHOT).render().decode()
