@@ -1,4 +1,4 @@
-"""ServiceEntries that are global: what their label says to other clusters (ADR 11).
+"""ServiceEntries that are global: what their label says to other clusters (ADR 14).
 
 Only their own label counts: a Namespace's is for its Services, and most entries are of hosts elsewhere.
 """

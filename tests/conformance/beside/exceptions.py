@@ -34,7 +34,7 @@ _EAST = f"east calls {_LOCAL}"
 
 EXCEPTIONS: dict[str, Differs] = {
     "names-of-service-entry": _differs(
-        "ADR 11: beside istiod a user's ServiceEntry selects nothing for its global name;"
+        "ADR 14: beside istiod a user's ServiceEntry selects nothing for its global name;"
         " the model gives users' entries no address and passes nothing through",
         "legacy.shop.mesh.internal: endpoints",
         "legacy.example.org: prefers",
