@@ -18,7 +18,10 @@ ADMIN_SOCKET = "admin.sock"
 STATS_PATH = "/stats/prometheus"
 
 _TYPES = "type.googleapis.com/envoy."
-_USELESS = [{"contains": each} for each in (".circuit_breakers.", ".lb_", ".ejections_", ".upstream_flow_")]
+_USELESS = [
+    *({"contains": each} for each in (".circuit_breakers.", ".lb_", ".upstream_flow_")),
+    {"safe_regex": {"regex": r".*\.ejections_[^a].*"}},  # how many are left out at present stays
+]
 _HTTP_MANAGER = f"{_TYPES}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _ADS = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
 

@@ -10,6 +10,8 @@ import pytest
 from peerd.ca import authority
 from peerd.cli.demo.hbone import Caller
 from peerd.cli.demo.pipes import HboneError, RefusedError
+from peerd.model.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
+from peerd.observe import debug
 from peerd.protocol.peer_state import PeerState
 from tests.support.gateways import (
     GATEWAY_IDENTITY,
@@ -110,6 +112,13 @@ async def test_a_request_arrives_at_the_right_pod_and_the_answer_returns(cluster
     assert str(entry["dst.hbone_addr"]).startswith(west.block)
     assert int(str(entry["bytes_sent"])) > 0 < int(str(entry["bytes_recv"]))
     assert "envoy_http_downstream_rq_total" in gateway.stats()
+    # What proxy-status is made of has a row for it, with Envoy's types (D38).
+    assert west.peerd is not None
+    rows = {each["proxy"]: each for each in debug.syncz(west.peerd.snapshot())}
+    row = rows[f"gateway-{gateway.address}.istio-system"]
+    assert {url: each["status"] for url, each in row["resources"].items()} == dict.fromkeys(
+        (CLUSTER, ENDPOINT, LISTENER, ROUTE), "SYNCED"
+    )
 
 
 async def test_scaled_to_zero_and_back(clusters):
@@ -200,7 +209,6 @@ async def test_one_of_two_replicas_drains_under_load_and_no_request_fails(cluste
         await load.until(before + 100)
         # And a Pod goes the hard way: what it was just serving is counted, nothing else may fail.
         victim = west.receivers[f"{west.block}.12"]
-        in_flight = victim.open
         await victim.stop()
         await load.until(load.done + 100)
     finally:
@@ -208,7 +216,7 @@ async def test_one_of_two_replicas_drains_under_load_and_no_request_fails(cluste
         await balancer.stop()
     assert code == 0
     assert load.done >= 300
-    assert len(load.failed) <= in_flight, load.failed
+    assert len(load.failed) <= victim.cut, load.failed
     assert balancer.connections[replicas[1].address] > 0
 
 

@@ -126,7 +126,7 @@ class Receiver:
         self._context = server_context(FixedTls(material), self.refused.append)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self.open = 0
+        self.cut = 0
         self.served: list[tuple[str, str, str]] = []
 
     async def start(self) -> None:
@@ -134,30 +134,24 @@ class Receiver:
         self._server = await asyncio.start_server(self._take, *self._address)
 
     async def stop(self) -> None:
-        """Listen no more, and end what is open, at once."""
+        """Listen no more, and end what is open, at once; `cut` counts what was."""
         if self._server is not None:
             self._server.close()
             self._server = None
+        self.cut += len(self._tasks)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def close_listener(self) -> None:
-        """Listen no more; what is open goes on."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-
-    def _gone(self, _task: asyncio.Task[None]) -> None:
-        self.open -= 1
-
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None:  # it was accepted before the end, and begins after it
+            self.cut += 1
+            await SocketPipe(reader, writer).close()
+            return
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 (asyncio made it)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        self.open += 1
-        task.add_done_callback(self._gone)
         tls = TlsPipe(SocketPipe(reader, writer), self._context, self._material, server=True)
         try:
             await tls.handshake()
