@@ -79,14 +79,11 @@ class PeerSession:
         if settled.synced and len(self._types) == 1:
             rest = {type_url: self._subscription(type_url) for type_url in _REST}
             self._types |= rest
+            self._held = Held()  # they have what they need
             opening = tuple(subscription.open() for subscription in rest.values())
             settled = msgspec.structs.replace(settled, requests=(*settled.requests, *opening))
         self._count(settled.requests)
         return settled
-
-    def held(self, type_url: str) -> Mapping[str, str]:
-        """Versions held of a type."""
-        return self._types[type_url].held
 
     def _subscription(self, type_url: str) -> PeerSubscription:
         return PeerSubscription(type_url, self._held.versions.get(type_url, {}), self._held.lineage)

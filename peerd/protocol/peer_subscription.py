@@ -60,7 +60,7 @@ class Settled(Record, frozen=True):
 
 
 class PeerSubscription:
-    """One type. `held` are the versions of accepted resources, kept over streams."""
+    """One type. `held` are the versions of accepted resources; once in sync they are needed no more."""
 
     def __init__(self, type_url: str, held: Mapping[str, str], lineage: str) -> None:
         self.type_url = type_url
@@ -114,7 +114,7 @@ class PeerSubscription:
         for put in delivery.puts:
             if put.name in refused:
                 self._refuse(put)
-            else:
+            elif self.phase is not Phase.SYNCED:
                 self.held[put.name] = put.version
                 self._forget_refused(put.name)
             if self.phase is Phase.FULL:
@@ -145,7 +145,8 @@ class PeerSubscription:
                 )
             return Settled((answer, self._ask_full()))
         self.phase = Phase.SYNCED
-        # Only the digest of a sync needs them, and there is none after this.
+        # Only a sync needs them, and there is none after this.
+        self.held = {}
         self._confirmed = set()
         self._refused = {}
         return Settled((answer,), swept, synced=True)
