@@ -76,12 +76,16 @@ class _Host(Record, frozen=True):
 
 
 class _Group(Record, frozen=True):
-    """What one service comes to: its entries, and for each host's resource name what endpoints need."""
+    """What one service comes to: its entries, and for each host's resource name what endpoints need.
+
+    `apart` are aliases of our own that not all clusters have.
+    """
 
     entries: tuple[GeneratedServiceEntry, ...]
     targets: tuple[tuple[str, Target], ...]
     place: Place
     own: bool
+    apart: tuple[str, ...] = ()
 
 
 class GeneratedServices:
@@ -133,22 +137,26 @@ class GeneratedServices:
                 for host in hosts
                 if main is not None and host.role and self._alike(ctx, main.name, host.name)
             ),
-            key=lambda host: (host.alias, host.name.host),
+            key=lambda host: (host.role != LOCAL, host.name.host),
         )
         entries: list[GeneratedServiceEntry] = []
         targets: list[tuple[str, Target]] = []
+        apart: list[str] = []
         for role in sorted(by_role.keys() - {host.role for host in joined}):
             host = by_role[role]
             own = self._own(ctx, host.name)
-            place = self._places.of(ctx, service, own=own is not None)
+            # Two entries with one selector would share all endpoints, whichever name their clusters serve.
+            place = self._places.of(ctx, service, own=own is not None and host is main)
             served = (host, *(joined if host is main else ()))
             entry = self._entry(ctx, host, own, place, served)
+            if own is not None and host is not main:
+                apart.append(host.name.host)
             entries.append(entry)
             target = Target(entry.namespace, entry.selector, entry.ports)
             targets += [(each.name.key, target) for each in served]
         is_own = main is not None and self._own(ctx, main.name) is not None
         place = self._places.of(ctx, service, own=is_own)
-        return _Group(tuple(entries), tuple(targets), place, is_own)
+        return _Group(tuple(entries), tuple(targets), place, is_own, tuple(apart))
 
     def _alike(self, ctx: Context, main: GlobalName, other: GlobalName) -> bool:
         """Whether both names lead to the same endpoints: the same clusters, the same ports."""
@@ -182,7 +190,10 @@ class GeneratedServices:
             subject_alt_names=name.identities,
             labels=found,
             annotations=labels.freeze({**annotations, DISTRIBUTION: _distribution(host, own)}),
-            aliases=tuple(each.name.host for each in served if each.alias),
+            # A peer has one global name for a service: what leads where our own does is an alias.
+            aliases=tuple(
+                each.name.host for each in served if each.alias or each.role not in {"", host.role, LOCAL}
+            ),
         )
 
     def _waypoint(
@@ -218,6 +229,16 @@ class GeneratedServices:
                     "spec.selector",
                     f"its global name has no endpoints of this cluster: {group.place.problem}",
                     "mend that; the endpoints of other clusters are there",
+                )
+            )
+        if group.apart:
+            told.append(
+                warning(
+                    where,
+                    "metadata.labels",
+                    f"{', '.join(group.apart)} has no endpoints of this cluster: not every cluster that"
+                    " serves it has that name",
+                    "give all of them the same aliases, or use the global name",
                 )
             )
         found = ctx.get(self._objects, service)

@@ -198,6 +198,39 @@ def test_other_segments_name_has_an_entry_of_its_own():
     assert "app" not in dict(workload.labels), "west is not behind our own segment's name"
 
 
+def _acme(*aliases):
+    tree = {"metadata": {"name": "acme", "namespace": "istio-system"},
+            "spec": {"domain": "mesh.acme", "aliases": [{"pattern": each} for each in aliases]}}  # fmt: skip
+    return put("Segment", tree)
+
+
+def test_alias_shares_the_entry_where_all_clusters_have_it():
+    """One entry for policies to attach to; its annotation lists what was made by templates."""
+    labels = {"admin.solo.io/segment": "acme"}
+    alias = _acme("{service}.{namespace}.acme.example")
+    east = beside(alias, system("east", labels), service("reviews", GLOBAL))
+    east.pull("west", Cluster("west", [system("west", labels), alias, service("reviews", GLOBAL),
+                                       pod("reviews-1", "reviews", "10.9.0.1")]))  # fmt: skip
+    (entry,) = entries(east).values()
+    assert entry.hosts == ("reviews.shop.mesh.acme", "reviews.shop.acme.example")
+    assert entry.aliases == ("reviews.shop.acme.example",)
+
+
+def test_alias_that_only_we_have_takes_nobody_elses_endpoints():
+    """With the Service's selector it would have west's, which does not know the name; told (D23)."""
+    labels = {"admin.solo.io/segment": "acme"}
+    own = service("reviews", GLOBAL)
+    east = beside(_acme("{service}.acme.example"), system("east", labels), own)
+    east.pull("west", Cluster("west", [system("west", labels), _acme(), service("reviews", GLOBAL),
+                                       pod("reviews-1", "reviews", "10.9.0.1")]))  # fmt: skip
+    by_hosts = {entry.hosts: entry for entry in entries(east).values()}
+    assert by_hosts[("reviews.shop.mesh.acme",)].selector == (("app", "reviews"),)
+    assert by_hosts[("reviews.acme.example",)].selector[0][0] == ENTRY_LABEL
+    assert members(east, [own.object], "reviews.acme.example") == 0
+    assert members(east, [own.object], "reviews.shop.mesh.acme") == 1
+    assert any("reviews.acme.example" in text for text in east.told("Service/shop/reviews"))
+
+
 # -- what the entries say --------------------------------------------------------------------------------
 
 
