@@ -96,4 +96,5 @@ def test_every_guarantee_holds_over_an_api_server_that_keeps_failing(
             result.history.lines[-60:]
         )
     done = {fault for each in ApiSource.made for fault in each.done}
-    assert done >= {*Brisk.requests, "line cut", "line garbage", "line twice", "line swapped", "line 410"}
+    assert done >= set(Brisk.requests)
+    assert len(done & {f"line {each}" for each in Brisk.lines}) >= 6

@@ -349,6 +349,8 @@ class FakeApiServer:
                 if loop.time() >= ends:
                     return
                 bookmark = loop.time() + BOOKMARK_SECONDS
+                if self.storage.since(version):
+                    continue  # a bookmark must not overtake what happened before it
                 if query.get("allowWatchBookmarks") == "true" and self.storage.version >= version:
                     version = max(version, self.storage.version)
                     metadata = {"resourceVersion": str(version)}
