@@ -37,10 +37,10 @@ class Pair:
             await cluster.prepare()
         self.gateway = self.east.link(self.west)
         self.west.link(self.east)
-        names = [
-            (cluster, f"{cluster.name}-{number}") for cluster in (self.east, self.west) for number in (0, 1)
-        ]
-        await asyncio.gather(*(cluster.start(name) for cluster, name in names))
+        # Both of east's replicas dial the only one of west: there they must be two.
+        await asyncio.gather(self.east.start("east-0"), self.east.start("east-1"), self.west.start("west-0"))
+        await self.east.until(lambda: all(map(synced, self.east.replicas.values())), 20, "both links")
+        await self.west.start("west-1")
         for name, replica in self.east.replicas.items():
             self.watchers[name] = await self.east.client(replica)
 
@@ -125,6 +125,18 @@ def heard(client: Ztunnel) -> int:
     return sum(1 for message in client.messages if message.resources or message.removed)
 
 
+def what_it_holds(client: Ztunnel) -> dict[str, object]:
+    """All of its resources by name."""
+    return {**client.services, **client.workloads, **client.policies}
+
+
+def settled(pair: Pair) -> bool:
+    """Both clients hold the same, and all of west's Pods count."""
+    one, other = pair.watchers.values()
+    capacities = [each.capacity for name in (REVIEWS, RATINGS) for each in one.remote(name)]
+    return what_it_holds(one) == what_it_holds(other) and capacities == [2, 2]
+
+
 def removed(client: Ztunnel) -> int:
     """How many resources were taken from it."""
     return sum(message.removed for message in client.messages)
@@ -183,13 +195,17 @@ async def test_a_service_is_shared_kept_and_written_about_whoever_dies(pair: Pai
     assert rbac.refused(requests) == []
 
 
+def synced(replica: Replica) -> bool:
+    """Whether it has once synced with its peer."""
+    return '"peer_synced"' in replica.log.read_text("utf-8")
+
+
 def links_lost(cluster: KubeCluster) -> list[str]:
     """What replicas logged of links that were lost once they had synced: replicas displace nobody's (D16)."""
     found = []
     for replica in cluster.replicas.values():
-        lines = replica.log.read_text("utf-8").splitlines()
-        synced = next(number for number, line in enumerate(lines) if '"peer_synced"' in line)
-        found += [line for line in lines[synced:] if '"peer_disconnected"' in line]
+        _, _, after = replica.log.read_text("utf-8").partition('"peer_synced"')
+        found += [line for line in after.splitlines() if '"peer_disconnected"' in line]
     return found
 
 
@@ -197,8 +213,9 @@ async def a_writer_is_replaced(pair: Pair) -> None:
     """SIGKILL of the replica that writes: the other one writes within 20 s, and no client hears of it."""
     dead = pair.writer()
     survivor = next(each for each in pair.east.replicas.values() if each is not dead)
+    await pair.east.until(lambda: settled(pair), 20, "both replicas to have told the same")
     before = {name: heard(client) for name, client in pair.watchers.items()}
-    held = dict(pair.watchers[dead.name].services), dict(pair.watchers[dead.name].workloads)
+    held = {name: what_it_holds(client) for name, client in pair.watchers.items()}
     await dead.kill()
     killed = time.monotonic()
     pair.east.forward(dead, survivor)
@@ -215,8 +232,8 @@ async def a_writer_is_replaced(pair: Pair) -> None:
     )
     assert time.monotonic() - killed <= TAKEOVER_SECONDS
     assert pair.writer() is survivor
+    assert {name: what_it_holds(client) for name, client in pair.watchers.items()} == held
     assert {name: heard(client) for name, client in pair.watchers.items()} == before
-    assert (pair.watchers[dead.name].services, pair.watchers[dead.name].workloads) == held
 
 
 async def a_dead_peer_is_kept_and_named(pair: Pair, ours: Tree) -> None:

@@ -29,7 +29,7 @@ from peerd.cli.demo.ztunnel import Ztunnel
 from tests.support import rbac
 from tests.support.apiserver import ApiServer
 from tests.support.balancer import Balancer
-from tests.support.peerds import free_ports
+from tests.support.ports import unused_ports
 
 SERVE = (sys.executable, "-m", "peerd.cli.main", "serve")
 SYSTEM = "istio-system"
@@ -46,7 +46,7 @@ class Replica(Cluster):
         root = cluster.root / name
         root.mkdir(parents=True, exist_ok=True)
         command = ("env", f"POD_NAME={name}", *SERVE)
-        super().__init__(name, root, root, dict(zip(kinds, free_ports(4), strict=True)), command)
+        super().__init__(name, root, root, dict(zip(kinds, unused_ports(4), strict=True)), command)
         self._cluster = cluster
         self._flags = flags
 

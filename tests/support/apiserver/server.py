@@ -3,7 +3,6 @@
 import base64
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from tests.support.apiserver import crds, keys
 from tests.support.apiserver.audit import POLICY, Audit
 from tests.support.apiserver.binaries import Binaries
 from tests.support.apiserver.client import ApiFailure, Client
+from tests.support.ports import unused_ports
 
 ISSUER = "https://kubernetes.default.svc"
 _PATIENCE = 60.0
@@ -127,7 +127,7 @@ class ApiServer:
         self._etcd = self._run(self._binaries.etcd, flags, "etcd.log", "--unsafe-no-fsync")
 
     def _start_api(self) -> None:
-        self.port = self.port or _free_port()
+        self.port = self.port or unused_ports(1)[0]
         flags = {
             "etcd-servers": self._etcd_url,
             "bind-address": "127.0.0.1",
@@ -262,12 +262,6 @@ def _is_namespace(path: str) -> bool:
 
 def _data(path: Path) -> str:
     return base64.b64encode(path.read_bytes()).decode()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _end(process: subprocess.Popen[bytes] | None) -> None:
