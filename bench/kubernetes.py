@@ -84,7 +84,7 @@ class Running:
         started = time.perf_counter()
         self.process = subprocess.Popen(command)
         try:
-            wait_ready(self.process, self.http)
+            wait_ready(self.process, self.http, 120.0)
         except BaseException:
             self.stop()
             raise

@@ -158,9 +158,9 @@ def start(root: Path, manifests: str, *flags: str, idle: float = 0.0) -> tuple[f
         process.wait(15)
 
 
-def wait_ready(process: subprocess.Popen[bytes], port: int) -> None:
+def wait_ready(process: subprocess.Popen[bytes], port: int, seconds: float = 30.0) -> None:
     """Ask `/ready` until it says 200."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise SystemExit(f"peerd serve ended with code {process.returncode}")
@@ -168,7 +168,7 @@ def wait_ready(process: subprocess.Popen[bytes], port: int) -> None:
             urlopen(f"http://127.0.0.1:{port}/ready", timeout=1).close()
             return
         time.sleep(0.005)
-    raise SystemExit("peerd serve was not ready within 30 s")
+    raise SystemExit(f"peerd serve was not ready within {seconds:.0f} s")
 
 
 def cpu_seconds(pid: int) -> float:
