@@ -147,6 +147,12 @@ PEER_UID_CHARACTERS = Limit(
     "characters",
     "the uid of a workload: cluster, kind, namespace, name and host, each at its longest",
 )
+PEER_DIALS = Limit(
+    "peer_dials",
+    256,
+    "connections",
+    "made at once: two thousand TLS handshakes in one breath end after their time-outs, and begin again",
+)
 PEER_ADDRESSES = Limit(
     "peer_addresses", 16, "addresses", "per Gateway, after DNS: what one round of dialling may try"
 )
@@ -452,6 +458,7 @@ LIMITS: tuple[Limit, ...] = (
     PEER_WORKLOADS,
     PEER_UID_CHARACTERS,
     PEER_CHANGES,
+    PEER_DIALS,
     PEER_ADDRESSES,
     PEER_REFUSALS,
     PEER_REFUSED_BYTES,

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import msgspec
 import structlog
 
+from peerd.limits import PEER_DIALS
 from peerd.model.clock import Clock
 from peerd.model.federation import Freshness, RemotePeer
 from peerd.model.kube.meta import ObjectKey
@@ -53,6 +54,7 @@ class Dialer:
         self._links: dict[ObjectKey, PeerLink] = {}
         self._tasks: dict[ObjectKey, asyncio.Task[None]] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self._dials = asyncio.Semaphore(PEER_DIALS.value)
         self._ager: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -132,6 +134,7 @@ class Dialer:
             clock=self._clock,
             backoff=Backoff(self._random),
             rules=self._rules,
+            dials=self._dials,
         )
 
     async def _age_for_ever(self) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from peerd.limits import PEER_ADDRESSES, hit
+from peerd.limits import PEER_ADDRESSES, PEER_DIALS, hit
 from peerd.model.clock import Clock
 from peerd.model.federation import RemotePeer
 from peerd.model.peer_identity import PeerRefusedError
@@ -67,8 +67,10 @@ class PeerLink:
         clock: Clock,
         backoff: Backoff,
         rules: HeartbeatRules,
+        dials: asyncio.Semaphore,
     ) -> None:
         self._rules = rules
+        self._dials = dials
         self._remote = remote
         self._key = remote.key
         self._hello = hello
@@ -151,7 +153,7 @@ class PeerLink:
             channel = self._connect(host, self._remote.port)
             try:
                 try:
-                    stream = await channel.open(DELTA_METHOD, self._hello.metadata())
+                    stream = await self._open(channel)
                 except StreamClosed:
                     if index + 1 < len(addresses):
                         continue
@@ -160,6 +162,12 @@ class PeerLink:
             finally:
                 await channel.close()
             return
+
+    async def _open(self, channel: Channel) -> ClientStream:
+        if self._dials.locked():
+            hit(PEER_DIALS)
+        async with self._dials:
+            return await channel.open(DELTA_METHOD, self._hello.metadata())
 
     async def _addresses(self) -> list[str]:
         found: list[str] = []

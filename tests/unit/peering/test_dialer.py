@@ -3,9 +3,11 @@
 import asyncio
 import random
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from peerd.limits import PEER_DIALS, hits
 from peerd.model.federation import RemotePeer
 from peerd.model.kube.meta import ObjectKey
 from peerd.peering import backoff
@@ -15,7 +17,7 @@ from peerd.peering.peers import PeerTable
 from peerd.peering.validation import LocalCluster
 from peerd.protocol.peer_state import PeerState
 from peerd.protocol.peer_wire import Hello
-from peerd.transport.base import Channel, PeerCertificate, Stream
+from peerd.transport.base import Channel, PeerCertificate, StatusCode, Stream, StreamClosed
 from peerd.transport.memory import MemoryNetwork, MemoryServer
 from tests.support.peering import SystemClock
 
@@ -112,4 +114,40 @@ async def test_an_unexpected_error_of_a_round_is_logged_and_the_peer_dialled_aga
                 await asked.get()
     assert dialling.table.snapshot()[0].status.last_error == "internal error: RuntimeError('a bug')"
     assert "peer_link_failed" in [entry["event"] for entry in logs if entry["log_level"] == "error"]
+    await dialling.dialer.close()
+
+
+async def test_only_so_many_connections_are_made_at_once() -> None:
+    """The others wait for their turn, and have it: nobody's handshake is starved by everybody's."""
+    before = hits(PEER_DIALS)
+    started, most = 0, 0
+    going = asyncio.Event()
+    enough = asyncio.Event()
+    waiting = 0
+
+    class Slow(Channel):
+        async def open(self, method, metadata=None):  # noqa: ARG002 (the interface)
+            nonlocal started, most, waiting
+            started, waiting = started + 1, waiting + 1
+            most = max(most, waiting)
+            if waiting == PEER_DIALS.value or started == 2 * PEER_DIALS.value:
+                enough.set()
+            await going.wait()
+            waiting -= 1
+            raise StreamClosed(StatusCode.UNAVAILABLE, "not today")
+
+        async def close(self) -> None:
+            pass
+
+    dialling = Dialling(resolve=_itself)
+    dialling.dialer._connect = lambda _host, _port: Slow()
+    keys = [ObjectKey("istio-system", f"peer-{number}") for number in range(2 * PEER_DIALS.value)]
+    dialling.dialer.configure((key, msgspec.structs.replace(REMOTE, key=key)) for key in keys)
+    await enough.wait()
+    assert (started, most) == (PEER_DIALS.value, PEER_DIALS.value)
+    assert hits(PEER_DIALS) == before + PEER_DIALS.value
+    enough.clear()
+    going.set()
+    await enough.wait()
+    assert most == PEER_DIALS.value
     await dialling.dialer.close()
