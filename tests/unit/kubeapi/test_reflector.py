@@ -514,6 +514,24 @@ async def test_what_we_may_not_see_is_told_at_once_and_taken_up_when_we_may() ->
         assert heard.problem == ""
 
 
+@virtual
+async def test_credentials_that_expired_keep_everything_and_are_told() -> None:
+    """401 for minutes, of requests and watches; once they are renewed, the watch goes on where it stopped."""
+    bench = Bench()
+    bench.put("a", "b")
+    async with bench.following() as heard:
+        await heard.until(lambda: heard.lists == 1)
+        bench.server.refuse_tokens = True
+        bench.server.restart()
+        await heard.until(lambda: "401 Unauthorized" in heard.problem)
+        await asyncio.sleep(300)
+        bench.server.delete("Pod", "shop", "b")
+        assert heard.objects.keys() == {"a", "b"}
+        bench.server.refuse_tokens = False
+        await heard.until(lambda: heard.problem == "" and heard.objects.keys() == {"a"})
+        assert heard.lists == 1
+
+
 # -- kinds that need not be there ------------------------------------------------------------------------
 
 
