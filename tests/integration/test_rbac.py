@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
@@ -48,6 +49,7 @@ LEFT_OVER = {
 }
 
 
+@pytest.mark.timeout(300)
 async def test_every_right_is_used_and_nothing_is_refused(
     api_binaries: Binaries,
     new_api_server: Callable[..., ApiServer],

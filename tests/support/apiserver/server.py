@@ -18,7 +18,7 @@ from tests.support.apiserver.client import ApiFailure, Client
 from tests.support.ports import unused_ports
 
 ISSUER = "https://kubernetes.default.svc"
-_PATIENCE = 60.0
+_PATIENCE = 120.0
 _ATTEMPTS = 3  # a port that was free may be somebody else's a moment later
 _STRICT_ADMISSION = "ServiceAccount"  # it wants an account and its controller for every Pod
 _OWN_LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/apiserver-"
