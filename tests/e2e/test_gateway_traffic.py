@@ -203,7 +203,7 @@ async def test_one_of_two_replicas_drains_under_load_and_no_request_fails(cluste
     load = Load(east)
     try:
         await load.until(100)
-        assert balancer.connections[replicas[0].address] + balancer.connections[replicas[1].address] > 0
+        assert min(balancer.connections.values()) > 0
         before = load.done
         code = await replicas[0].stop()
         await load.until(before + 100)
@@ -217,15 +217,15 @@ async def test_one_of_two_replicas_drains_under_load_and_no_request_fails(cluste
     assert code == 0
     assert load.done >= 300
     assert len(load.failed) <= victim.cut, load.failed
-    assert balancer.connections[replicas[1].address] > 0
 
 
 class Load:
-    """Requests at a steady rate, whatever becomes of them."""
+    """Requests at a steady rate, whatever becomes of them; a machine that cannot keep up has fewer."""
 
     def __init__(self, cluster: GatewayCluster, rate: float = 100.0) -> None:
         self._cluster = cluster
         self._rate = rate
+        self._nodes = itertools.cycle(range(4))
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Condition()
         self.done = 0
@@ -247,6 +247,8 @@ class Load:
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
+            async with self._changed:
+                await self._changed.wait_for(lambda: len(self._tasks) < 64)
             task = asyncio.ensure_future(self._one())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -256,7 +258,7 @@ class Load:
     async def _one(self) -> None:
         try:
             async with asyncio.timeout(PATIENCE):
-                answer = await self._cluster.request(HOST, pooled=True)
+                answer = await self._cluster.request(HOST, node=next(self._nodes))
             if not answer.startswith("west"):
                 self.failed.append(answer)
         except (HboneError, OSError, TimeoutError) as error:
@@ -273,7 +275,7 @@ class LoadBalancer:
         self._address = address
         self._replicas = replicas
         self._ready = list(replicas)
-        self._turn = itertools.count()
+        self._turn = {port: itertools.count() for port in (HBONE_PORT, PEERS_PORT)}
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self.connections = {replica.address: 0 for replica in replicas}
@@ -305,7 +307,7 @@ class LoadBalancer:
             self._tasks.add(asyncio.current_task())
             open_ends = [writer]
             try:
-                replica = self._ready[next(self._turn) % len(self._ready)]
+                replica = self._ready[next(self._turn[port]) % len(self._ready)]
                 if port == HBONE_PORT:
                     self.connections[replica.address] += 1
                 there, here = await asyncio.open_connection(replica.address, port)

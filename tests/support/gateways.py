@@ -126,7 +126,7 @@ class GatewayCluster(Cluster):
         self.certificates = certificates
         self.replicas: list[GatewayReplica] = []
         self.receivers: dict[str, Receiver] = {}
-        self.callers: dict[tuple[str, int], Caller] = {}
+        self.callers: dict[tuple[str, int, int], Caller] = {}
         self._made: list[Caller] = []
         self.discovery: Discovery | None = None
 
@@ -223,10 +223,10 @@ class GatewayCluster(Cluster):
         client = Client(network=f"{self.name}-net", namespace="web", cluster=self.name)
         return Ztunnel(records).request(client, host, port)
 
-    async def request(self, host: str, payload: bytes = b"hello", *, pooled: bool = False) -> str:
+    async def request(self, host: str, payload: bytes = b"hello", *, node: int | None = None) -> str:
         """What a workload of this cluster is answered; raises HboneError, OSError, RefusedError.
 
-        *pooled*: over one outer connection for each gateway, as ztunnel keeps them.
+        *node*: over that node's one outer connection to each gateway, as its ztunnel keeps them.
         """
         target = _chosen(self.targets(host))
         if target.problem:
@@ -238,16 +238,16 @@ class GatewayCluster(Cluster):
         assert gateway is not None
         assert isinstance(gateway.destination, NetworkAddress)
         where = str(ip_address(gateway.destination.address)), gateway.hbone_mtls_port
-        caller = self.callers.get(where) if pooled else None
+        caller = None if node is None else self.callers.get((*where, node))
         if caller is None or caller.leaving:
             caller = Caller(where, self.front, target.outer[0], f"{self.name}-net")
             self._made.append(caller)
-        if pooled:
-            self.callers[where] = caller
+        if node is not None:
+            self.callers[*where, node] = caller
         try:
             return (await caller.request(target.authority, target.identities, payload)).decode()
         finally:
-            if not pooled:
+            if node is None:
                 await caller.close()
 
     @cached_property
