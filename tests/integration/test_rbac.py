@@ -25,17 +25,6 @@ from tests.support.gateway_objects import GatewayStory, a_gateway
 from tests.support.kube_cluster import KubeCluster, Replica, Tree, namespace
 
 GLOBAL = {"solo.io/service-scope": "global"}
-# As a peerd beside an istiod wrote it, before this one served alone.
-LEFT_BEHIND = {
-    "apiVersion": "networking.istio.io/v1",
-    "kind": "WorkloadEntry",
-    "metadata": {
-        "name": "autogen.gone.shop.reviews.0123abcd",
-        "namespace": "istio-system",
-        "labels": {"peerd.io/generated": "true"},
-    },
-    "spec": {"network": "gone-net", "weight": 1},
-}
 # As the beside mode leaves it when it is switched off.
 LEFT_OVER = {
     "apiVersion": "networking.istio.io/v1",
@@ -110,7 +99,6 @@ async def linked(east_api: ApiServer, west_api: ApiServer, root: Path) -> None:
     ):
         east.link(west)
         west.link(east)
-        left = east_api.admin.apply(LEFT_BEHIND, manager="peerd")
         await asyncio.gather(east.start("east-0"), west.start("west-0"))
         reviews = west.service("reviews", "10.1", 2, labels=GLOBAL)
         await east.until(lambda: entries(east_api), 20, "an entry")
@@ -127,7 +115,6 @@ async def linked(east_api: ApiServer, west_api: ApiServer, root: Path) -> None:
         }
         await east.until(lambda: east_api.admin.get(crl), 20, "the list of revocations in a new namespace")
         await told(east, east.replicas["east-0"])
-        await east.until(lambda: east_api.admin.get(left) is None, 30, "the end of what was left behind")
 
 
 async def told(east: KubeCluster, replica: Replica) -> None:
