@@ -79,7 +79,7 @@ class Replica:
         self.started = -1.0
         self.ready_at = -1.0
         self.disturbed_at = 0.0  # when it was last paused, stopped or started
-        self.skewed_at = -1.0
+        self.skewed_at = float("-inf")
         self.forgot_at = -1.0  # when it last lost its disk
         self.lagged_at = -1.0  # when it last crashed with imports that were not written
         self._ca = ca

@@ -15,13 +15,6 @@ from tests.simulation.test_validators import drops_imports_with_the_stream
 
 _SEEDS = range(1, 31)
 
-# Seeds that found a bug, and what it was.
-FOUND: dict[int, str] = {
-    2: "a ztunnel on demand that resumed was not sent what its services had got meanwhile",
-    8: "two replicas of a cluster opened streams as one instance, and displaced each other for ever",
-    25: "whoever answered at a peer's address kept its imports fresh, before saying who it was",
-}
-
 
 @pytest.fixture(scope="module")
 def ca(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -34,11 +27,6 @@ def hold(result: Result) -> None:
         pytest.fail(
             f"seed {result.seed}: {result.failure}\n{lines}\nmake simulate SEEDS=1 FROM={result.seed}"
         )
-
-
-@pytest.mark.parametrize("seed", FOUND, ids=lambda seed: f"{seed}")
-def test_what_was_found_once_stays_fixed(seed: int, tmp_path: Path, ca: Path) -> None:
-    hold(run_seed(seed, tmp_path, ca))
 
 
 def test_every_guarantee_holds_over_seeded_histories(tmp_path: Path, ca: Path) -> None:

@@ -1,135 +1,30 @@
-"""Bugs that others had in public, as scenarios here: each tells what happened there, and passes.
+"""Bugs that others had in public, as scenarios (scenarios.py): what happened there, and passes here."""
 
-A scenario gets a world of linked clusters that has come to rest; the guarantees (validators.py) hold all the
-time, and at its end every view must be what the sources imply.
-"""
-
-import shutil
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from peerd.model.types import DELTA_METHOD
 from peerd.protocol.peer_state import PeerState
-from tests.simulation.history import History
-from tests.simulation.loop import run
-from tests.simulation.oracle import gateway_key
-from tests.simulation.replica import Replica
-from tests.simulation.streams import SimStream
+from tests.simulation.scenarios import (
+    EXPIRY,
+    Scenario,
+    Scenarios,
+    cut,
+    data_stream,
+    replica_of,
+    shown,
+    told,
+    until,
+)
 from tests.simulation.truth import GLOBAL, LOCAL
-from tests.simulation.world import World, watched_logs
+from tests.simulation.world import World
 
-_EXPIRY = 60
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """`there` is what happened, in a line; `clusters` are names and numbers of replicas."""
-
-    name: str
-    there: str
-    act: Callable[[World], Awaitable[None]]
-    clusters: Mapping[str, int] = field(default_factory=lambda: {"east": 1, "west": 1})
+SCENARIOS = Scenarios()
 
 
-SCENARIOS: list[Scenario] = []
-
-
-def scenario(
-    name: str, there: str, **clusters: int
-) -> Callable[[Callable[[World], Awaitable[None]]], Callable[[World], Awaitable[None]]]:
-    """Enter a scenario."""
-
-    def enter(act: Callable[[World], Awaitable[None]]) -> Callable[[World], Awaitable[None]]:
-        SCENARIOS.append(Scenario(name, there, act, clusters or {"east": 1, "west": 1}))
-        return act
-
-    return enter
-
-
-def play(scenario: Scenario, root: Path, ca: Path) -> History:
-    """Run it. Raises Violation or AssertionError where it fails."""
-    home = root / "scenario"
-
-    async def main() -> History:
-        world = World(scenario.name, home, ca, scenario.clusters)
-        with watched_logs(world):
-            try:
-                await world.start()
-                for name in world.clusters:
-                    for service in ("web", "pay"):
-                        world.put_service(name, service, GLOBAL)
-                        world.scale(name, service, 2)
-                    for peer in world.clusters:
-                        if peer != name:
-                            world.link(name, peer, _EXPIRY)
-                await world.quiesce()
-                await scenario.act(world)
-                await world.quiesce()
-            finally:
-                await world.close()
-        if world.failure is not None:
-            raise world.failure
-        return world.history
-
-    try:
-        return run(main())
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
-
-
-# -- what scenarios look at ------------------------------------------------------------------------------
-
-
-def shown(replica: Replica, peer: str) -> PeerState:
-    """What people are told of a peer."""
-    assert replica.peerd is not None
-    return replica.peerd.federation.table.state(gateway_key(peer))
-
-
-def told(world: World, client: str, name: str) -> bool:
-    """Whether a ztunnel holds a resource whose name begins so."""
-    (found,) = (each for each in world.ztunnels if each.name == client)
-    return any(each.startswith(name) for each in found.addresses)
-
-
-def cut(world: World, one: str, other: str, *, mended: bool = False) -> None:
-    """Nothing passes from *one* to *other*, or again."""
-    link = world.fabric.link(one, other)
-    if mended:
-        link.mend()
-    else:
-        link.cut = True
-
-
-async def until(world: World, holds: Callable[[], bool], within: float, what: str) -> None:
-    """Wait for it."""
-    end = world.loop.time() + within
-    while not holds():
-        assert world.loop.time() < end, f"not within {within:.0f} s: {what}"
-        await world.pass_time(1.0)
-
-
-def replica_of(world: World, name: str) -> Replica:
-    """The only replica of a cluster, or one by its name."""
-    return world.replicas[name]
-
-
-def data_stream(world: World, client: str, server: str) -> SimStream:
-    """The server's end of the data stream that *client* dialled."""
-    return next(
-        stream
-        for connection in world.fabric.between(client, server)
-        for stream in connection.streams
-        if stream.method == DELTA_METHOD and stream.host == server and connection.client == client
-    )
-
-
-# -- the record ------------------------------------------------------------------------------------------
-
-
-@scenario("Consul #22868", "a peering stayed ACTIVE without heartbeats; its catalogue was stale for good")
+@SCENARIOS.add(
+    "Consul #22868", "a peering stayed ACTIVE without heartbeats; its catalogue was stale for good"
+)
 async def _(world: World) -> None:
     cut(world, "west", "east")
     east = replica_of(world, "east")
@@ -143,7 +38,9 @@ async def _(world: World) -> None:
     )
 
 
-@scenario("Consul #15052", "peering worked on the leader only; others answered with errors", east=2, west=1)
+@SCENARIOS.add(
+    "Consul #15052", "peering worked on the leader only; others answered with errors", east=2, west=1
+)
 async def _(world: World) -> None:
     await replica_of(world, "east").crash(silently=False)
     world.put_service("west", "cart", GLOBAL)
@@ -154,7 +51,7 @@ async def _(world: World) -> None:
     await replica_of(world, "east").start()
 
 
-@scenario(
+@SCENARIOS.add(
     "Kuma #9455", "when one zone disconnected, others saw its resources deleted for seconds", a=1, b=1, c=1
 )
 async def _(world: World) -> None:
@@ -165,7 +62,9 @@ async def _(world: World) -> None:
     await replica_of(world, "b").start()
 
 
-@scenario("Kuma #10463", "one resource that was rejected stopped its whole type until somebody restarted it")
+@SCENARIOS.add(
+    "Kuma #10463", "one resource that was rejected stopped its whole type until somebody restarted it"
+)
 async def _(world: World) -> None:
     peerd = replica_of(world, "east").peerd
     assert peerd is not None
@@ -190,7 +89,7 @@ async def _(world: World) -> None:
     world.next_generation("west", "web")
 
 
-@scenario("Kuma #3545", "sync stopped silently while health checks passed; a restart helped")
+@SCENARIOS.add("Kuma #3545", "sync stopped silently while health checks passed; a restart helped")
 async def _(world: World) -> None:
     data_stream(world, "east", "west").lose()  # at west's end only: heartbeats go on
     world.put_service("west", "cart", GLOBAL)
@@ -198,7 +97,7 @@ async def _(world: World) -> None:
     await until(world, lambda: told(world, "zt-east", "autogen.west.shop.cart"), 120, "it is noticed")
 
 
-@scenario(
+@SCENARIOS.add(
     "Kuma #13624", "a zone's stream hung after a network change, and the control plane called it online"
 )
 async def _(world: World) -> None:
@@ -211,7 +110,7 @@ async def _(world: World) -> None:
     )
 
 
-@scenario("Cilium #23823", "a restarting agent dropped the backends of global services for a moment")
+@SCENARIOS.add("Cilium #23823", "a restarting agent dropped the backends of global services for a moment")
 async def _(world: World) -> None:
     cut(world, "east", "west")
     await replica_of(world, "east").stop()
@@ -221,7 +120,9 @@ async def _(world: World) -> None:
     cut(world, "east", "west", mended=True)
 
 
-@scenario("Cilium #45441", "backends that went while an agent was down stayed for ever after its restart")
+@SCENARIOS.add(
+    "Cilium #45441", "backends that went while an agent was down stayed for ever after its restart"
+)
 async def _(world: World) -> None:
     await replica_of(world, "east").stop()
     world.delete_service("west", "web")
@@ -230,16 +131,16 @@ async def _(world: World) -> None:
     await until(world, lambda: not told(world, "zt-east", "autogen.west"), 60, "they go")
 
 
-@scenario("Cilium #37333", "what was known of a cluster that is gone stayed for ever")
+@SCENARIOS.add("Cilium #37333", "what was known of a cluster that is gone stayed for ever")
 async def _(world: World) -> None:
     await replica_of(world, "west").crash(silently=True)
-    await world.pass_time(_EXPIRY - 5)
+    await world.pass_time(EXPIRY - 5)
     assert told(world, "zt-east", "autogen.west.shop.web"), "but not before its time"
     await until(world, lambda: not told(world, "zt-east", "autogen.west"), 60, "it expires")
     await replica_of(world, "west").start()
 
 
-@scenario("Linkerd #12608", "10,000 Pods in a remote cluster took the local control plane down")
+@SCENARIOS.add("Linkerd #12608", "10,000 Pods in a remote cluster took the local control plane down")
 async def _(world: World) -> None:
     before, received = world.fabric.delivered, 0
     assert before is not None
@@ -258,7 +159,7 @@ async def _(world: World) -> None:
     assert received < 20_000, "a summary does not grow with the Pods"
 
 
-@scenario("Linkerd #11480", "proxies went on to use endpoints that were gone")
+@SCENARIOS.add("Linkerd #11480", "proxies went on to use endpoints that were gone")
 async def _(world: World) -> None:
     east = replica_of(world, "east")
     await east.crash(silently=True)  # the ztunnel does not learn that its stream is dead
@@ -267,7 +168,9 @@ async def _(world: World) -> None:
     await until(world, lambda: not told(world, "zt-east", "autogen.west.shop.web"), 120, "it learns that")
 
 
-@scenario("Linkerd #10635", "the gateway's load balancer got another address; mirrors led to the old one")
+@SCENARIOS.add(
+    "Linkerd #10635", "the gateway's load balancer got another address; mirrors led to the old one"
+)
 async def _(world: World) -> None:
     world.move("west")
     world.scale("west", "web", 5)
@@ -276,7 +179,7 @@ async def _(world: World) -> None:
     await until(world, lambda: shown(replica_of(world, "east"), "west") is PeerState.LIVE, 90, "it is found")
 
 
-@scenario(
+@SCENARIOS.add(
     "Skupper #2504",
     "a restarting controller pushed partial state: all but one listener vanished",
     a=1,
