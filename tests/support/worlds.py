@@ -8,8 +8,16 @@ from hypothesis import strategies as st
 
 from peerd.derive.commit import Commit
 from peerd.derive.world import World
-from peerd.model.address import Locality
-from peerd.model.changes import AllocationChange, Change, ImportChange, ObjectChange, PeerChange
+from peerd.model.address import Locality, Port
+from peerd.model.changes import (
+    AllocationChange,
+    Change,
+    ImportChange,
+    ImportedWorkloadChange,
+    ObjectChange,
+    PeerChange,
+    TakeoverChange,
+)
 from peerd.model.federation import (
     Allocation,
     Capacity,
@@ -18,10 +26,12 @@ from peerd.model.federation import (
     Freshness,
     PeerInfo,
     PeerView,
+    Takeover,
 )
 from peerd.model.kube.kinds import KINDS_BY_NAME
 from peerd.model.kube.meta import KubeObject, ObjectKey
 from peerd.model.mesh import Settings
+from peerd.model.workload import ServicePorts, TunnelProtocol, Workload, WorkloadStatus
 
 ROOT = "istio-system"
 SPACES = ("nsaaa", "nsbbb")
@@ -360,6 +370,39 @@ imports: st.SearchStrategy[Change] = st.builds(
     st.builds(_federated, spaces, names, st.integers(0, 3), st.booleans(), st.booleans()),
     st.sampled_from([False, False, False, True]),
 )
+# Endpoints of a peer that is on our own network where that is net1, at addresses that Pods of ours may have.
+imported_workloads: st.SearchStrategy[Change] = st.builds(
+    lambda peer, space, name, address, healthy, gone: ImportedWorkloadChange(
+        peer,
+        f"west//Pod/{space}/{name}",
+        None
+        if gone
+        else Workload(
+            uid=f"west//Pod/{space}/{name}",
+            name=name,
+            namespace=space,
+            addresses=(address,),
+            network="net1",
+            tunnel_protocol=TunnelProtocol.HBONE,
+            service_account=name,
+            status=WorkloadStatus.HEALTHY if healthy else WorkloadStatus.UNHEALTHY,
+            cluster_id="west",
+            services=(ServicePorts(f"{space}/{name}.{space}.mesh.internal", (Port(80, 8080),)),),
+        ),
+    ),
+    _PEERS,
+    spaces,
+    names,
+    st.sampled_from([bytes((10, 0, 0, 1)), bytes((10, 0, 0, 9))]),
+    st.booleans(),
+    st.sampled_from([False, False, True]),
+)
+takeovers: st.SearchStrategy[Change] = st.builds(
+    lambda space, name, found: TakeoverChange(f"{space}/{name}", found),
+    spaces,
+    names,
+    st.sampled_from([None, Takeover(), Takeover(by_rule=True)]),
+)
 # A way into the network that imports are in.
 remotes: st.SearchStrategy[Change] = st.builds(
     lambda name, address: change(
@@ -378,16 +421,27 @@ remotes: st.SearchStrategy[Change] = st.builds(
     st.sampled_from(["192.0.2.1", "192.0.2.2"]),
 )
 _INFO = PeerInfo("west", "net2", "cluster.local", "lineage")
+_FLAT = PeerInfo("west", "net1", "cluster.local", "lineage")
 views: st.SearchStrategy[Change] = st.builds(
     lambda peer, info, freshness, gone: PeerChange(peer, None if gone else PeerView(peer, info, freshness)),
     _PEERS,
-    st.sampled_from([None, _INFO]),
+    st.sampled_from([None, _INFO, _FLAT]),
     st.sampled_from(list(Freshness)),
     st.sampled_from([False, False, True]),
 )
 # Puts are drawn more often, or nothing would ever be there.
 events: st.SearchStrategy[Change] = st.one_of(
-    puts, puts, puts, allocations, imports, imports, remotes, views, _KINDS.flatmap(_delete)
+    puts,
+    puts,
+    puts,
+    allocations,
+    imports,
+    imports,
+    imported_workloads,
+    takeovers,
+    remotes,
+    views,
+    _KINDS.flatmap(_delete),
 )
 histories = st.lists(st.lists(events, min_size=4, max_size=16), min_size=1, max_size=5)
 worlds: st.SearchStrategy[list[Change]] = st.one_of(
@@ -410,6 +464,10 @@ class Inputs:
                     name, gone = (kind, key), record is None
                 case ImportChange(peer, host, service):
                     name, gone = ("import", (peer, host)), service is None
+                case ImportedWorkloadChange(peer, uid, workload):
+                    name, gone = ("workload", (peer, uid)), workload is None
+                case TakeoverChange(service, takeover):
+                    name, gone = ("takeover", service), takeover is None
                 case PeerChange(peer, view):
                     name, gone = ("view", peer), view is None
                 case AllocationChange(host, allocation):
@@ -433,13 +491,20 @@ def _gone(found: Change) -> Change:
             return ObjectChange(kind, key, None)
         case ImportChange(peer, host, _):
             return ImportChange(peer, host, None)
+        case ImportedWorkloadChange(peer, uid, _):
+            return ImportedWorkloadChange(peer, uid, None)
+        case TakeoverChange(service, _):
+            return TakeoverChange(service, None)
         case PeerChange(peer, _):
             return PeerChange(peer, None)
         case AllocationChange(host, _):
             return AllocationChange(host, None)
 
 
-PARTS = ("addresses", "policies", "exports", "peers", "wanted_hosts", "diagnostics")
+PARTS = (
+    "addresses", "policies", "exports", "flat_exports", "segment_flat_exports", "takeovers", "peers",
+    "wanted_hosts", "diagnostics",
+)  # fmt: skip
 
 
 class Seen:
