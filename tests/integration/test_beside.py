@@ -25,7 +25,7 @@ from tests.support.istiod_stand_in import (
     generated,
     short,
 )
-from tests.support.kube_cluster import SYSTEM, KubeCluster, namespace
+from tests.support.kube_cluster import SYSTEM, KubeCluster, Replica, namespace
 
 GLOBAL = {"solo.io/service-scope": "global"}
 
@@ -185,12 +185,22 @@ async def test_flags_decide_where_entries_lie(clusters: tuple[East, KubeCluster]
         assert "app" not in tree["spec"].get("workloadSelector", {}).get("labels", {})
     told = await replica.debug("diagnostics")
     assert SELECT in str(told)
+    reviews = _service("reviews")
+    await east.until(
+        lambda: SELECT in str(_conditions(east, reviews)), 20, "the flag in the Service's status"
+    )
+    await east.until(lambda: SELECT in str(east.api.admin.items("v1", "Event", "shop")), 20, "an Event of it")
+    wrong = f'peerd_istiod_flags_wrong{{flag="{SELECT}"}} 1.0'
+    assert wrong in await _metrics(replica)
 
     east.istiod.flags(RIGHT)
     await asyncio.sleep(3)
     assert {short(key) for key in east.written()} == AWAY, "older Pods may still run with the old flags"
     east.istiod.rolled_out()
     await east.until_written({ENTRY, ENDPOINTS})
+    await east.until(
+        lambda: SELECT not in str(_conditions(east, reviews)), 20, "the flag's end in the status"
+    )
 
     east.istiod.flags({**RIGHT, "OTHER": "x"})  # a new rollout with the right flags moves nothing
     await asyncio.sleep(3)
@@ -243,3 +253,17 @@ def _accepted(east: East, manifest: dict[str, Any]) -> str:
     found = east.api.admin.get(manifest) or {}
     conditions = found.get("status", {}).get("conditions", ())
     return next((each["status"] for each in conditions if each["type"] == "Accepted"), "Unknown")
+
+
+def _conditions(east: East, service: dict[str, Any]) -> Any:
+    found = east.api.admin.get(service)
+    assert found is not None
+    return found.get("status", {}).get("conditions", ())
+
+
+async def _metrics(replica: Replica) -> str:
+    reader, writer = await asyncio.open_connection("127.0.0.1", replica.ports["http"])
+    writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    text = await reader.read()
+    writer.close()
+    return text.decode()

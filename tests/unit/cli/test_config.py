@@ -124,6 +124,15 @@ def test_loopback_addresses_may_be_plaintext(base, address):
     assert resolve({**base, "insecure_plaintext_addr": address}, {}, None).insecure_plaintext_addr == address
 
 
+@pytest.mark.parametrize("mode", ["beside", "both"])
+def test_istiod_is_fed_by_a_cluster_only(base, mode):
+    """A directory is no place to write ServiceEntries into."""
+    with pytest.raises(ConfigError, match="--mode") as refused:
+        resolve({**base, "mode": mode}, {}, None)
+    assert "use --source kube" in str(refused.value)
+    assert resolve({**base, "source": "kube", "mode": mode}, {}, None).mode == mode
+
+
 @pytest.mark.parametrize("source", ["kube", "kube:/root/.kube/config"])
 def test_objects_may_come_from_an_api_server(base, source):
     """Found as Pods find it, or by a kubeconfig."""
