@@ -9,11 +9,11 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from random import Random
 
-from peerd.model.types import FEDERATED_SERVICE
 from tests.simulation.cluster import IDENTITY
-from tests.simulation.lies import Liar, draw_lies
+from tests.simulation.lies import draw_lies
 from tests.simulation.replica import Replica
 from tests.simulation.strangers import STRANGERS
+from tests.simulation.telling import stop, tell
 from tests.simulation.truth import GLOBAL, LOCAL, TAKEOVER
 from tests.simulation.world import World
 
@@ -320,39 +320,16 @@ async def liar(chaos: Chaos, random: Random) -> bool:
     """A peer tells a lie (lies.py)."""
     world = chaos.world
     viewer, teller, lies = chaos.up(random), chaos.up(random), draw_lies(random)
-    lie = lies[0]
-    if viewer is None or teller is None or viewer.peerd is None or teller.peerd is None:
+    if viewer is None or teller is None:
         return False
-    peer, info = teller.cluster.name, teller.peerd.federation.info
-    way = teller.name, viewer.name
-    if info is None or peer not in world.truth.links[viewer.cluster.name] or way in world.fabric.tampered:
+    found = tell(world, lies, teller, viewer, random)
+    if found is None:
         return False
-    if len(teller.cluster.replicas) > 1 or world.mirrored:
-        return False
-    exported = [name for name, each in world.truth.services[peer].items() if each.scope != LOCAL]
-    if lie.type_url == FEDERATED_SERVICE and not exported:
-        return False
-    chaos.note(teller.name, f"lies to {viewer.name}: {lie.title}")
-    whose = viewer.peerd.federation.info if lie.itself else info
-    assert whose is not None
-    liar = Liar(lies, whose)
-    world.fabric.tampered[way] = liar
-    if lie.type_url == FEDERATED_SERVICE:
-        world.next_generation(peer, random.choice(sorted(exported)))
-    if lie.type_url != FEDERATED_SERVICE or lie.title.startswith("a sum"):
-        for connection in world.fabric.between(*way):
-            connection.drop()
-    world.catch(liar, teller, viewer)
-    world.truth.rerouted(viewer.cluster.name, peer, world.loop.time())  # what is refused may be missing
+    chaos.note(teller.name, f"lies to {viewer.name}: {lies[0].title}")
+    world.catch(found, teller, viewer)
 
     async def mend() -> None:
-        world.fabric.tampered.pop(way, None)
-        world.truth.rerouted(viewer.cluster.name, peer, world.loop.time())
-        if lie.itself:
-            world.move(peer)
-            world.reroute(peer)
-        for connection in world.fabric.between(*way):
-            connection.drop()  # what was refused is offered again
+        stop(world, found, teller, viewer)
 
     chaos.later(random.uniform(10, 30), mend)
     return True

@@ -1,10 +1,11 @@
-"""Public bugs of others do not happen here (track_record.py), and ours do not come back (found.py)."""
+"""Public bugs of others do not happen here, ours do not come back, and whoever lies is seen through."""
 
 from pathlib import Path
 
 import pytest
 
 from tests.simulation.found import FOUND
+from tests.simulation.gauntlet import GAUNTLET
 from tests.simulation.scenarios import Scenario, play
 from tests.simulation.story import make_ca
 from tests.simulation.track_record import SCENARIOS
@@ -15,7 +16,7 @@ def ca(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_ca(tmp_path_factory.mktemp("ca"))
 
 
-@pytest.mark.parametrize("scenario", [*SCENARIOS, *FOUND], ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", [*SCENARIOS, *FOUND, *GAUNTLET], ids=lambda scenario: scenario.name)
 def test_what_happened_once_does_not_happen_here(scenario: Scenario, tmp_path: Path, ca: Path) -> None:
     history = play(scenario, tmp_path, ca)
     assert history.checks, "and somebody looked"
