@@ -372,6 +372,7 @@ class Peerd:
             diagnostics=self.problems.present(),
             resources={each: len(self.store.collection(each)) for each in self.store.types},
             pushes=dict(registry.pushes),
+            convergence=registry.convergence.view(),
             rejects=dict(registry.rejects),
             certificates_issued=self.certificates.counts["issued"],
             ca=None if self._ca is None else ca_view(self.certificates.counts, self._ca.bundle),

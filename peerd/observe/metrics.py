@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from peerd import __version__, limits
@@ -59,6 +59,14 @@ def _streams(snapshot: Snapshot) -> Iterator[Metric]:
     for url, count in sorted(snapshot.pushes.items()):
         pushes.add_metric([_short(url)], count)
     yield pushes
+    convergence = snapshot.convergence
+    buckets = [(str(bound), count) for bound, count in convergence.buckets]
+    yield HistogramMetricFamily(
+        "pilot_proxy_convergence_time",
+        "Seconds from the first change of a merge window until a stream was sent it.",
+        [*buckets, ("+Inf", convergence.count)],
+        sum_value=convergence.sum,
+    )
     rejects = CounterMetricFamily("pilot_total_xds_rejects", "Responses refused.", labels=["type"])
     for url, count in sorted(snapshot.rejects.items()):
         rejects.add_metric([_short(url)], count)

@@ -2,6 +2,7 @@
 
 from peerd.model.diagnostic import Diagnostic
 from peerd.model.generated import IstiodFlags
+from peerd.model.histogram import HistogramView
 from peerd.model.record import Record
 from peerd.peering.peers import PeerSnapshot
 from peerd.serve.connections import TypeView
@@ -56,7 +57,8 @@ class Snapshot(Record, frozen=True):
     """Everything at one moment. `not_ready` is why `/ready` says 503, empty once it says 200.
 
     `resources` counts what is served by type URL; `pushes` and `rejects` count responses sent and refused by
-    type URL since the start; `started_at` and `taken_at` are Unix seconds.
+    type URL since the start, `convergence` how long a change took until a stream was sent it; `started_at`
+    and `taken_at` are Unix seconds.
     """
 
     cluster: str
@@ -78,3 +80,4 @@ class Snapshot(Record, frozen=True):
     ca: CaView | None = None
     publishing: PublishingView | None = None
     istiod: IstiodFlags | None = None
+    convergence: HistogramView = HistogramView()

@@ -239,6 +239,10 @@ class AdsService:
     def _count_push(self, outgoing: Outgoing) -> None:
         self._registry.pushes[outgoing.type_url] += 1
         self._registry.pushed_bytes[outgoing.type_url] += len(outgoing.frame.message)
+        if not outgoing.first:
+            age = self.window.age(outgoing.frame.revision)
+            if age is not None:
+                self._registry.convergence.observe(age)
 
     def _count_stale(self) -> None:
         self._registry.stale_nonces += 1

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from peerd.model.caller import Caller
+from peerd.model.histogram import Histogram
 from peerd.model.record import Record
 from peerd.protocol.envelope import Node
 
@@ -54,6 +55,10 @@ class Connection:
         return parts[2] if len(parts) == 4 else self.node.id
 
 
+# istiod's bounds, and below them what a window of 10 ms makes of them.
+_CONVERGENCE = (0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0)
+
+
 class ConnectionRegistry:
     """Open streams, and counts since the start: by type URL (`pushes`, `rejects`) or status name."""
 
@@ -66,6 +71,8 @@ class ConnectionRegistry:
         self.refused: Counter[str] = Counter()
         self.ended: Counter[str] = Counter()
         self.stale_nonces = 0
+        self.convergence = Histogram(_CONVERGENCE)
+        """From the first change of a merge window until a stream was sent it."""
 
     def __iter__(self) -> Iterator[Connection]:
         return iter(list(self._open.values()))

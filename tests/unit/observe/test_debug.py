@@ -5,6 +5,7 @@ import msgspec
 from peerd import limits
 from peerd.model.diagnostic import Diagnostic, Severity
 from peerd.model.federation import RemotePeer
+from peerd.model.histogram import HistogramView
 from peerd.model.kube.meta import ObjectKey
 from peerd.model.types import ADDRESS, AUTHORIZATION
 from peerd.observe import debug
@@ -113,7 +114,10 @@ def test_metrics_say_what_the_snapshot_says():
     """With istiod's names and labels."""
     before = limits.hits(limits.HTTP_CONNECTIONS)
     limits.hit(limits.HTTP_CONNECTIONS)
-    lines = set(Metrics(lambda: SNAPSHOT).render().decode().splitlines())
+    took = HistogramView(((0.1, 3), (1.0, 3)), 4, 7.5)
+    lines = set(
+        Metrics(lambda: msgspec.structs.replace(SNAPSHOT, convergence=took)).render().decode().splitlines()
+    )
     assert {
         'pilot_xds{version="1.30"} 2.0',
         'pilot_xds_pushes_total{type="wds"} 5.0',
@@ -124,6 +128,9 @@ def test_metrics_say_what_the_snapshot_says():
         'peerd_diagnostics{severity="warning"} 1.0',
         "peerd_ready 1.0",
         "istiod_uptime_seconds 120.0",
+        'pilot_proxy_convergence_time_bucket{le="0.1"} 3.0',
+        'pilot_proxy_convergence_time_bucket{le="+Inf"} 4.0',
+        "pilot_proxy_convergence_time_sum 7.5",
         "citadel_server_success_cert_issuance_count_total 4.0",
         f'peerd_limit_hits_total{{limit="http_connections"}} {before + 1}.0',
     } <= lines

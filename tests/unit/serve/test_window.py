@@ -88,3 +88,27 @@ async def test_a_closed_window_publishes_no_more():
         await asyncio.sleep(0)
 
     assert sleeper.seen == []
+
+
+async def test_the_age_of_a_revision_counts_from_its_first_change():
+    """Whether its window is closed at once or in slices; of windows long ago nothing is known."""
+    store, sleeper, merge = window()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    store.commit(many(0, 3))
+    await sleeper.woken.wait()
+    age = merge.age(store.revision)
+    assert age is not None
+    assert 0 < age <= loop.time() - began
+    assert merge.age(store.revision + 1) is None
+    sleeper.woken.clear()
+    store.commit(many(0, 5_000))
+    await sleeper.woken.wait()
+    assert 0 < merge.age(store.revision) < age + loop.time() - began
+    first = store.revision
+    for number in range(300):
+        store.commit(many(number + 7_000, 1))
+        merge.publish()
+    assert merge.age(first) is None
+    assert len(merge._changes) <= 256
+    merge.close()
