@@ -62,6 +62,10 @@ def test_there_are_sixty_scenarios_and_each_says_what_it_proves() -> None:
     assert [name for name, told in SCENARIOS.items() if not told["proves"].endswith(".")] == []
 
 
+def test_every_scenario_asks_where_a_request_goes() -> None:
+    assert [name for name, told in SCENARIOS.items() if not _asks(told)] == []
+
+
 def test_one_in_three_scenarios_goes_on_after_its_start() -> None:
     """Labels that go, gateways that come, peers that fall silent: most faults are changes."""
     assert 3 * len([name for name, told in SCENARIOS.items() if told.get("then")]) >= len(SCENARIOS)
