@@ -65,6 +65,7 @@ class Places:
         self._mesh = mesh
         self._namespaces = namespaces
         self._hostnames = hostnames
+        self._scoped = names.scoped
         self._flags = flags
         self._selecting = engine.derive("selecting global services", names.scoped, _selecting)
         self._by_pair = engine.index(
@@ -96,7 +97,12 @@ class Places:
             return Place(namespace if exists and ctx.ask(self._mesh.selected, namespace) else system)
         found = ctx.get(self._selecting, service)
         if found is None:
-            return Place(namespace, problem="the Service has no selector")
+            scoped = ctx.get(self._scoped, service)
+            entry = scoped is not None and scoped.info.source == SERVICE_ENTRY
+            problem = (
+                "it would take other clusters' endpoints, too" if entry else "the Service has no selector"
+            )
+            return Place(namespace, problem=problem)
         rival = self._rival(ctx, found)
         if rival:
             return Place(namespace, problem=f"{rival} selects the same endpoints")

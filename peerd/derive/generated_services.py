@@ -78,13 +78,14 @@ class _Host(Record, frozen=True):
 class _Group(Record, frozen=True):
     """What one service comes to: its entries, and for each host's resource name what endpoints need.
 
-    `apart` are aliases of our own that not all clusters have.
+    `own` is the kind of our object behind it, empty where there is none; `apart` are aliases of our own that
+    not all clusters have.
     """
 
     entries: tuple[GeneratedServiceEntry, ...]
     targets: tuple[tuple[str, Target], ...]
     place: Place
-    own: bool
+    own: str
     apart: tuple[str, ...] = ()
 
 
@@ -154,9 +155,11 @@ class GeneratedServices:
             entries.append(entry)
             target = Target(entry.namespace, entry.selector, entry.ports)
             targets += [(each.name.key, target) for each in served]
-        is_own = main is not None and self._own(ctx, main.name) is not None
-        place = self._places.of(ctx, service, own=is_own)
-        return _Group(tuple(entries), tuple(targets), place, is_own, tuple(apart))
+        info = None if main is None else self._own(ctx, main.name)
+        place = self._places.of(ctx, service, own=info is not None)
+        return _Group(
+            tuple(entries), tuple(targets), place, "" if info is None else info.source, tuple(apart)
+        )
 
     def _alike(self, ctx: Context, main: GlobalName, other: GlobalName) -> bool:
         """Whether both names lead to the same endpoints: the same clusters, the same ports."""
@@ -220,7 +223,7 @@ class GeneratedServices:
         """What is not as standalone peerd would serve it; told on our own Service."""
         if not group.own or not self._settings.generate.for_istiod:
             return {}
-        where = f"Service/{service}"
+        where = f"{group.own}/{service}"
         told: list[Diagnostic] = []
         if group.place.problem:
             told.append(

@@ -149,6 +149,21 @@ def test_service_without_selector_has_no_local_endpoints_here():
     assert "no selector" in east.told("Service/shop/reviews")[0]
 
 
+def test_global_service_entry_is_told_of_its_own_kind():
+    """A user's ServiceEntry would take other clusters' endpoints, too: its global name has these alone."""
+    theirs = put("ServiceEntry", {
+        "metadata": {"name": "db", "namespace": "shop", "labels": GLOBAL,
+                     "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"hosts": ["db.example.org"], "ports": [{"number": 80, "name": "http"}],
+                 "resolution": "STATIC", "workloadSelector": {"labels": {"app": "db"}}},
+    })  # fmt: skip
+    east = beside(theirs)
+    east.pull("west", exporting(app="db"))
+    assert entries(east)["autogen.shop.db"].selector == ((ENTRY_LABEL, "autogen.shop.db"),)
+    assert members(east, [theirs.object], "db.example.org") == 0
+    assert any("no endpoints of this cluster" in text for text in east.told("ServiceEntry/shop/db"))
+
+
 # -- names -----------------------------------------------------------------------------------------------
 
 
