@@ -138,16 +138,14 @@ class Receiver:
         if self._server is not None:
             self._server.close()
             self._server = None
+        for _ in range(3):  # what was accepted a moment ago begins
+            await asyncio.sleep(0)
         self.cut += len(self._tasks)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._server is None:  # it was accepted before the end, and begins after it
-            self.cut += 1
-            await SocketPipe(reader, writer).close()
-            return
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 (asyncio made it)
         self._tasks.add(task)
