@@ -4,6 +4,7 @@ A lie about a resource is refused by name, for a reason in words, and nothing of
 protocol ends the connection. The other guarantees hold meanwhile, and all is well once the lying has stopped.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -58,6 +59,11 @@ class Lie:
     words: str = ""
     harmless: bool = False
     itself: bool = False
+
+    @property
+    def told_instead_of(self) -> str:
+        """The type of the response that is changed; of workloads and segments there are no others."""
+        return FEDERATED_SERVICE if self.words else self.type_url
 
 
 def _service(
@@ -276,6 +282,7 @@ class Liar:
         self.lies = lies
         self.names: dict[str, Lie] = {}
         self.told = False
+        self.told_at = 0.0  # virtual seconds
         self._info = info
         self._over = False
 
@@ -290,18 +297,25 @@ class Liar:
             return message
         if method == HEARTBEAT_METHOD:
             self.told = self._over = True
+            self.told_at = asyncio.get_running_loop().time()
             return b"\xff\xff" if self.lie.title.startswith("garbage") else _later(message)
         if method != DELTA_METHOD:
             return message
         response = xds.DeltaDiscoveryResponse.FromString(message)
-        if response.type_url != self.lie.type_url:
+        if response.type_url != self.lie.told_instead_of:
             return message
+        if self.lie.told_instead_of != self.lie.type_url:
+            if all(each.name == SYNC_NAME for each in response.resources):
+                return message  # in the middle of a stream nothing is counted up
+            response.type_url = self.lie.type_url
+            del response.resources[:]
         for lie in self.lies:
             name = lie.change(response, self._info)
             if name is None:
                 return message
             self.told, self._over = True, name != "again"
             self.names[name] = lie
+        self.told_at = asyncio.get_running_loop().time()
         return bytes(response.SerializeToString())
 
 

@@ -173,7 +173,7 @@ class PeerChecks:
                 f" {standing.words().value}",
             )
 
-    def seen_through(self, viewer: Replica, peer: str, liar: Liar, told: float) -> bool:
+    def seen_through(self, viewer: Replica, peer: str, liar: Liar) -> bool:
         """A lie was told a while ago on a connection that should be sound; whether that could be judged."""
         assert viewer.peerd is not None
         key, way = ObjectKey("istio-system", f"peer-{peer}"), (viewer.name, peer)
@@ -181,7 +181,7 @@ class PeerChecks:
         if key not in federation._importer._peers or key not in federation.table._rows:
             return False
         if liar.lie.words:
-            if self._ended.get(way, 0.0) >= told - 0.5:
+            if self._ended.get(way, 0.0) >= liar.told_at:
                 return False
             refused = dict(federation._importer.counts(key).refused)
             for name, lie in liar.names.items():
@@ -193,7 +193,7 @@ class PeerChecks:
             return True
         if liar.lie.harmless:
             return True
-        if self._ended.get(way, 0.0) < told - 0.5:
+        if self._ended.get(way, 0.0) < liar.told_at:
             raise Violation(REFUSAL, f"{viewer.name} goes on with {peer}, which lied: {liar.lie.title}")
         return True
 

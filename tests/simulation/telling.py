@@ -24,12 +24,13 @@ def tell(
     if len(teller.cluster.replicas) > 1 or world.mirrored:
         return None
     exported = [name for name, each in world.truth.services[peer].items() if each.scope != LOCAL]
-    if lie.type_url == FEDERATED_SERVICE and not exported:
+    service = lie.told_instead_of == FEDERATED_SERVICE
+    if service and not exported:
         return None
     liar = world.fabric.tampered[way] = Liar(lies, info)
-    if lie.type_url == FEDERATED_SERVICE:
+    if service:
         world.next_generation(peer, random.choice(sorted(exported)))
-    if lie.type_url != FEDERATED_SERVICE or lie.title.startswith("a sum"):
+    if not service or lie.title.startswith("a sum"):
         for connection in world.fabric.between(*way):
             connection.drop()
     world.truth.rerouted(viewer.cluster.name, peer, world.loop.time())  # what is refused may be missing

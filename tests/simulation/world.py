@@ -300,7 +300,7 @@ class World:
             alone = max(viewer.disturbed_at, viewer.ready_at, teller.disturbed_at) < told - _SEEN_THROUGH
             if not (quiet and alone and viewer.running and teller.running):
                 return
-            if self.validators.peers.seen_through(viewer, teller.cluster.name, liar, told):
+            if self.validators.peers.seen_through(viewer, teller.cluster.name, liar):
                 self.history.checks[REFUSAL] += 1
 
         async def guarded() -> None:
