@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from peerd.app.generation import Generation
-from peerd.app.istiod import explicit_flags
 from peerd.app.parts import Parts
 from peerd.app.problems import Problems
 from peerd.app.proof import Proof
@@ -13,10 +11,11 @@ from peerd.model.changes import Change, IstiodChange
 from peerd.model.config import ServeConfig
 from peerd.model.diagnostic import Diagnostic
 from peerd.model.generated import Generate, IstiodFlags
-from peerd.publish.writer import Permit
 
 if TYPE_CHECKING:
+    from peerd.app.generation import Generation
     from peerd.app.publishing import Publishing
+    from peerd.publish.writer import Permit
 
 _LOOK = 1.0  # seconds between two looks at who has spoken, and who writes
 
@@ -47,15 +46,17 @@ class OwnCluster:
         self.generation: Generation | None = None
         self.publishing: Publishing | None = None
         if parts.kube is not None:
-            from peerd.app import publishing as wiring  # late: whoever reads a directory does not need it
+            # Late: whoever reads a directory does not need it.
+            from peerd.app import generation as objects
+            from peerd.app import publishing as wiring
 
             transport = parts.kube.transport
             publishing = wiring.Publishing(config, transport, clock=parts.clock, source=parts.random)
             self.publishing = publishing
-            self.generation = Generation(publishing.writer, publishing.lease, emit, parts.clock)
+            self.generation = objects.Generation(publishing.writer, publishing.lease, emit, parts.clock)
 
     @property
-    def permit(self) -> Permit | None:
+    def permit(self) -> "Permit | None":
         """Whether this replica writes; None where there is nowhere to write."""
         return None if self.publishing is None else self.publishing.lease
 
@@ -71,6 +72,8 @@ class OwnCluster:
         """Beside one, follow its flags until cancelled (decision D41)."""
         if self._flags_known:
             return
+        from peerd.app.istiod import explicit_flags  # only there
+
         explicit = explicit_flags(self._config)
         if explicit is not None:
             self._flags(explicit)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -13,9 +13,7 @@ from peerd.app.authority import Authority, follow, from_files
 from peerd.app.callers import authenticator
 from peerd.app.federation import Federation
 from peerd.app.gateways import Gateways
-from peerd.app.generation import Generation
 from peerd.app.intake import Intake, LineageWatch
-from peerd.app.istiod import IstiodIdentity
 from peerd.app.listeners import Listeners
 from peerd.app.own_cluster import OwnCluster
 from peerd.app.parts import Parts
@@ -51,6 +49,10 @@ from peerd.state.directory import prepare
 from peerd.state.lineage import lineage, replica
 from peerd.state.lock import StateLock
 from peerd.state.table import Table
+
+if TYPE_CHECKING:
+    from peerd.app.generation import Generation
+    from peerd.app.istiod import IstiodIdentity
 
 log = structlog.get_logger("peerd")
 
@@ -117,8 +119,7 @@ class Peerd:
         # Beside istiod CA and roots are istiod's (D33, D34).
         self._beside = config.mode == "beside"
         self._ca = None if self._beside else self._authority()
-        istiod = IstiodIdentity(config, parts.clock, parts.random) if self._beside else None
-        self._proof = Proof(self._ca, istiod, parts.clock)
+        self._proof = Proof(self._ca, self._istiod(), parts.clock)
         self._roots = (
             None
             if parts.kube is None or self._beside
@@ -329,6 +330,13 @@ class Peerd:
     def _bundle(self) -> CaBundle:
         assert self._ca is not None  # noqa: S101 (nothing that is served beside istiod asks)
         return self._ca.bundle
+
+    def _istiod(self) -> "IstiodIdentity | None":
+        if not self._beside:
+            return None
+        from peerd.app.istiod import IstiodIdentity  # only there
+
+        return IstiodIdentity(self._config, self._parts.clock, self._parts.random)
 
     def _authority(self) -> Authority:
         kube = self._parts.kube

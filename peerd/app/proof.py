@@ -1,9 +1,9 @@
 """What proves a peerd to peers and gateways: a certificate of its own CA, or beside istiod of istiod's."""
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from peerd.app.authority import Authority
-from peerd.app.istiod import IstiodIdentity
 from peerd.ca.issue import identity_certificate
 from peerd.model.clock import Clock
 from peerd.model.diagnostic import Diagnostic
@@ -11,13 +11,16 @@ from peerd.model.identity import SpiffeId
 from peerd.serve.own_tls import OwnTls
 from peerd.transport.tls import TlsSource
 
+if TYPE_CHECKING:
+    from peerd.app.istiod import IstiodIdentity
+
 OtherRoots = Callable[[], Mapping[str, bytes]]
 
 
 class Proof:
     """Either *authority* or *istiod* is there."""
 
-    def __init__(self, authority: Authority | None, istiod: IstiodIdentity | None, clock: Clock) -> None:
+    def __init__(self, authority: Authority | None, istiod: "IstiodIdentity | None", clock: Clock) -> None:
         self._authority = authority
         self._istiod = istiod
         self._clock = clock
