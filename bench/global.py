@@ -25,7 +25,8 @@ from bench.derive import put, resident
 from bench.figures import Figures
 from peerd.app.pipeline import Pipeline
 from peerd.derive.allocation import choose
-from peerd.derive.world import Commit, World
+from peerd.derive.commit import Commit
+from peerd.derive.world import World
 from peerd.encode.address import encode_address
 from peerd.model.address import Locality
 from peerd.model.changes import AllocationChange, Change, ImportChange, PeerChange
@@ -106,6 +107,7 @@ def federated(case: str, peer: int, number: int, *, healthy: int = 3, extra: str
         ports=(FederatedPort(80, "http", target=8080),),
         identities=tuple(sorted(identities)),
         capacity=(Capacity(f"net-{peer}", Locality("eu-west", "eu-west-1a"), healthy),),
+        distribution="PreferNetwork",  # as the label implies
         created="2026-11-21T00:00:00Z",
     )
 

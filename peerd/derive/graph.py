@@ -156,13 +156,18 @@ class Index(Collection[K2, tuple[V, ...]], Generic[K2, V]):
         super().__init__(engine, name)
         # The one member of a group is kept as a pair: a dictionary for each would cost more.
         self._groups: dict[K2, dict[Any, V] | tuple[Any, V]] = {}
+        # A member that changes keeps its place: only groups that have won one are sorted again.
+        self._unsorted: set[K2] = set()
         self._keys = keys
         for source in sources:
             source.listen(self._changed)
 
     def _changed(self, key: Any, old: V | None, new: V | None) -> None:
+        groups = () if new is None else tuple(self._keys(key, new))
         if old is not None:
             for group in self._keys(key, old):
+                if group in groups:
+                    continue  # replaced below, in its place
                 members = self._groups.get(group)
                 if isinstance(members, tuple):
                     if members[0] == key:
@@ -171,13 +176,16 @@ class Index(Collection[K2, tuple[V, ...]], Generic[K2, V]):
                 elif members is not None and members.pop(key, None) is not None:
                     self.dirty[group] = None
         if new is not None:
-            for group in self._keys(key, new):
+            for group in groups:
                 members = self._groups.get(group)
                 if members is None or (isinstance(members, tuple) and members[0] == key):
                     self._groups[group] = (key, new)
                 elif isinstance(members, tuple):
                     self._groups[group] = {members[0]: members[1], key: new}
+                    self._unsorted.add(group)
                 else:
+                    if key not in members:
+                        self._unsorted.add(group)
                     members[key] = new
                 self.dirty[group] = None
 
@@ -187,10 +195,13 @@ class Index(Collection[K2, tuple[V, ...]], Generic[K2, V]):
         if isinstance(members, tuple):
             self.set(key, members[1:])
         elif members:
-            order = sorted(members)
-            self.set(key, tuple(members[member] for member in order))
+            if key in self._unsorted:
+                self._unsorted.discard(key)
+                members = self._groups[key] = {member: members[member] for member in sorted(members)}
+            self.set(key, tuple(members.values()))
         else:
             self._groups.pop(key, None)
+            self._unsorted.discard(key)
             self.set(key, None)
 
 
