@@ -9,6 +9,7 @@ from pathlib import Path
 import structlog
 
 from bench._processes import Command, serve, usage
+from peerd.app.parts import SystemClock
 from peerd.ca import pem
 from peerd.ca.authority import load_root, make_cluster_ca
 from peerd.ca.bundle import parse_bundle
@@ -28,18 +29,6 @@ from peerd.transport.tls import FixedTls, TlsMaterial
 
 IDENTITY = "spiffe://cluster.local/ns/istio-system/sa/peerd"
 PORT = 15012
-
-
-class SystemClock:
-    """The machine's clocks."""
-
-    def time(self) -> float:
-        """Wall clock."""
-        return time.time()
-
-    def monotonic(self) -> float:
-        """Monotonic."""
-        return time.monotonic()
 
 
 def address(number: int) -> str:

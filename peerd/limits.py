@@ -149,7 +149,7 @@ PEER_UID_CHARACTERS = Limit(
 )
 PEER_DIALS = Limit(
     "peer_dials",
-    256,
+    100,
     "connections",
     "made at once: two thousand TLS handshakes in one breath end after their time-outs, and begin again",
 )
