@@ -308,7 +308,7 @@ async def new_issuer(chaos: Chaos, random: Random) -> bool:
 
 async def stranger(chaos: Chaos, random: Random) -> bool:
     """Somebody breaks the protocol (strangers.py)."""
-    replica, who = chaos.up(random), random.choice(STRANGERS)
+    replica, who = chaos.up(random), random.choice([each for each in STRANGERS if not each.costly])
     if replica is None:
         return False
     chaos.note(replica.name, f"a stranger comes: {who.name}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import Random
 
 from peerd.encode.peering import decode_peer_info
-from peerd.limits import ACK_OVERDUE_S, PEER_METADATA_CHARACTERS, TYPES_PER_STREAM
+from peerd.limits import ACK_OVERDUE_S, NAMES_PER_STREAM, PEER_METADATA_CHARACTERS, TYPES_PER_STREAM
 from peerd.model.types import ADDRESS, AUTHORIZATION, DELTA_METHOD, FEDERATED_SERVICE, PEER_INFO
 from peerd.model.wire import field
 from peerd.protocol.envelope import Node, delta_request, parse_delta_response
@@ -45,6 +45,7 @@ class Stranger:
     method: str = DELTA_METHOD
     metadata: Mapping[str, str] | None = None
     identity: str = IDENTITY
+    costly: bool = False  # too much for every history; the gauntlet has it
 
 
 def _sends(*messages: bytes) -> Act:
@@ -129,6 +130,16 @@ STRANGERS = (
         XDS_PORT,
         _sends(*(delta_request(f"type.googleapis.com/{n}", node=_NODE) for n in range(_TOO_MANY_TYPES))),
         StatusCode.RESOURCE_EXHAUSTED,
+    ),
+    Stranger(
+        "many names",
+        XDS_PORT,
+        _sends(
+            delta_request(ADDRESS, subscribe=("*",), unsubscribe=("*",), node=_NODE),
+            delta_request(ADDRESS, subscribe=[f"a/{n}" for n in range(int(NAMES_PER_STREAM.value) + 1)]),
+        ),
+        StatusCode.RESOURCE_EXHAUSTED,
+        costly=True,
     ),
     Stranger(
         "no answers", XDS_PORT, _answers_nothing, StatusCode.ABORTED, ACK_OVERDUE_S.value + _LOOKS_SECONDS
