@@ -12,9 +12,10 @@ from peerd.model.kube.meta import ObjectKey
 from peerd.model.types import DELTA_METHOD, FEDERATED_SERVICE
 from peerd.peering.persistence import ImportJournal
 from peerd.protocol.envelope import delta_request
+from peerd.protocol.heartbeat import HeartbeatRules
 from peerd.protocol.peer_state import PeerState
 from peerd.protocol.peer_wire import HEARTBEAT_METHOD, Hello, decode_heartbeat, encode_heartbeat
-from peerd.transport.base import StatusCode, StreamClosed
+from peerd.transport.base import ClientStream, StatusCode, StreamClosed
 from tests.support.mesh_certs import Authority
 from tests.support.peering import PeeringCluster, renamed, service
 
@@ -457,6 +458,31 @@ async def test_versions_that_have_none_in_common_are_refused_in_words_for_both_o
     await channel.close()
 
 
+async def test_heartbeats_alone_keep_a_peer_live_for_many_times_its_silence(root: Authority) -> None:
+    """Its data stream is not read in all that time, and goes on where it was; without them it ends."""
+    rules = HeartbeatRules(0.2, 0.6)
+    west = PeeringCluster("west", Authority("west", root), rules=rules)
+    east = PeeringCluster("east", Authority("east", root))
+    fat = tuple(f"spiffe://cluster.local/ns/shop/sa/{'x' * 50}{n}" for n in range(100))
+    await west.start(*(service(f"s{number}", identities=fat) for number in range(400)))
+    channel = east.connect(*_target(west))
+    metadata = Hello("east", "lazy").metadata()
+    stream = await channel.open(DELTA_METHOD, metadata)
+    await stream.send(delta_request(FEDERATED_SERVICE, subscribe=("*",)))
+    beats = await channel.open(HEARTBEAT_METHOD, metadata)
+    for sequence in range(1, 16):
+        await beats.send(encode_heartbeat(sequence))
+        assert decode_heartbeat(await beats.receive() or b"") == sequence
+        await asyncio.sleep(rules.interval)  # time itself is what is tested: five times the silence
+    assert [peer.instance for peer in west.service.inbound()] == ["lazy"]
+    assert await stream.receive() is not None
+    with pytest.raises(StreamClosed, match="no heartbeat for"):
+        await asyncio.wait_for(_to_the_end(stream), 10)
+    await channel.close()
+    await west.stop()
+    await east.stop()
+
+
 async def test_a_data_stream_that_nobody_reads_does_not_hold_up_heartbeats(root: Authority) -> None:
     """More than a stream's window of exports waits; heartbeats on the same connection are answered."""
     east = PeeringCluster("east", Authority("east", root))
@@ -536,6 +562,11 @@ async def test_restored_imports_of_a_gateway_that_is_gone_are_withdrawn(
     journal = ImportJournal(tmp_path / "imports")
     assert journal.load() == []
     journal.close()
+
+
+async def _to_the_end(stream: ClientStream) -> None:
+    while await stream.receive() is not None:
+        continue
 
 
 def _target(cluster: PeeringCluster) -> tuple[str, int]:
