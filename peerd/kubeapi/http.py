@@ -57,8 +57,11 @@ class HttpTransport:
             if answer.status != 200:
                 body = await answer.content.read(64 * 1024)
                 raise ApiError(f"watch {path}", Response(answer.status, body, _retry_after(answer)))
-            async for line in _lines(answer.content.iter_any(), path):
-                yield line
+            try:
+                async for line in _lines(answer.content.iter_any(), path):
+                    yield line
+            finally:
+                _cut(answer)
 
     async def close(self) -> None:
         """`ApiTransport.close`."""
@@ -97,6 +100,13 @@ class HttpTransport:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             reason = str(error) or type(error).__name__
             raise ApiUnreachableError(f"{self._credentials.host}: {reason}") from error
+
+
+def _cut(answer: aiohttp.ClientResponse) -> None:
+    """End the connection of a stream that is left early: at once, not when the far end has said goodbye."""
+    connection = answer.connection  # None where it was read to its end
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
 
 
 async def _lines(pieces: AsyncIterator[bytes], path: str) -> AsyncIterator[bytes]:
