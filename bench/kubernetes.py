@@ -29,6 +29,7 @@ from tests.support.apiserver import ApiServer, MissingError, Request, find
 
 STARTS = 3
 QUIET_SECONDS = 30.0
+REST_SECONDS = 5.0
 RATES = ((1.0, 60), (10.0, 1000))  # changes a second, and how many
 _WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 _ASKING = frozenset({"tokenreviews", "subjectaccessreviews"})  # created, but nothing is kept of them
@@ -162,16 +163,19 @@ async def serve(
         figures.figure("resources", len(ztunnel.seen), "resources")
         figures.figure("rss", peerd.mib("VmRSS"), "MiB", at_most=500.0)
         figures.figure("rss-most", peerd.mib("VmHWM"), "MiB")
+        figures.figure("first-writes", await at_rest(server), "writes")
         mark = server.audit.mark()
         await asyncio.sleep(QUIET_SECONDS)
         quiet = begun(server.audit.requests(rbac.USER, mark))
         figures.figure("quiet-requests", len(quiet) / QUIET_SECONDS * 60, "requests/min")
+        number = 0
         for rate, count in RATES:
             mark = server.audit.mark()
             cpu = cpu_seconds(peerd.process.pid)
             began = time.monotonic()
-            samples = await changes(api, ztunnel, count, rate, size)
+            samples = await changes(api, ztunnel, range(number, number + count), rate, size)
             seconds = time.monotonic() - began
+            number += count
             name = f"change-at-{rate:.0f}"
             figures.quantile(f"{name}-p50", samples, 0.5, "ms", at_most=15.0)
             figures.quantile(f"{name}-p99", samples, 0.99, "ms", at_most=50.0)
@@ -189,8 +193,21 @@ async def serve(
             print(f"asked meanwhile: {dict(kinds)}", flush=True)
 
 
+async def at_rest(server: ApiServer) -> int:
+    """Wait until all is written that a new cluster wants (roots, entries, status); returns how much."""
+    count = 0
+    while True:
+        mark = server.audit.mark()
+        await asyncio.sleep(REST_SECONDS)
+        new = [each for each in server.audit.requests(rbac.USER, mark) if writes(each)]
+        new = [each for each in new if each.resource != "leases"]
+        if not new:
+            return count
+        count += len(new)
+
+
 async def changes(
-    api: aiohttp.ClientSession, ztunnel: Ztunnel, count: int, rate: float, size: tuple[int, int]
+    api: aiohttp.ClientSession, ztunnel: Ztunnel, numbers: range, rate: float, size: tuple[int, int]
 ) -> list[float]:
     """Change Pods' readiness at *rate*: milliseconds from each write's answer until the ztunnel heard of it.
 
@@ -199,8 +216,8 @@ async def changes(
     pods, services = size
     waiting = []
     began = time.monotonic()
-    for step in range(count):
-        number, ready = step % pods, bool(step // pods % 2)
+    for step, change in enumerate(numbers):
+        number, ready = change % pods, bool(change // pods % 2)
         await asyncio.sleep(max(0.0, began + step / rate - time.monotonic()))
         uid = f"bench//Pod/{cluster.namespace_of(number, services)}/{cluster.pod_name(number)}"
         asked = time.monotonic()
