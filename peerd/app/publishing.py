@@ -237,6 +237,7 @@ class Publishing:
             trust_domain=config.trust_domain or "cluster.local",
             system_namespace=config.system_namespace,
             peerd_account=config.peer_service_account,
+            namespaces=config.gateway_namespaces,
         )
         return GatewayController(objects, self.writer, self.lease, installation, self.peer_changed)
 

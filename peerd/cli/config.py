@@ -90,6 +90,12 @@ OPTIONS: tuple[Option, ...] = (
         "IMAGE",
         "Run Gateways of class istio-eastwest, with this image of peerd; default: others do.",
     ),
+    Option(
+        "gateway-namespaces",
+        "NS,…",
+        "Where they are run beside the system namespace; peerd's account needs its rights there too.",
+        "list",
+    ),
     Option("envoy-image", "IMAGE", "The image of an unmodified Envoy, for those gateways."),
     Option("http-addr", "HOST:PORT", "/ready, /metrics and, for who may, /debug.", "address"),
     Option(

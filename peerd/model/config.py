@@ -29,7 +29,8 @@ class ServeConfig(Record, frozen=True):
     `istiod_flags` says `right` or `wrong` (D41). Beside it istiod certifies us: at `istiod_addr` (empty: its
     Service), for the token and under the roots of two files (D34). `peering` False: Gateways are derived and
     nobody is dialled. `drain_seconds` bounds what SIGTERM waits for. `gateway_image` empty: no gateways are
-    run; else it holds this very command, and `envoy_image` an Envoy.
+    run; else it holds this very command, `envoy_image` an Envoy, and they are run in the system namespace and
+    in `gateway_namespaces`.
     """
 
     source: str
@@ -50,6 +51,7 @@ class ServeConfig(Record, frozen=True):
     peer_addr: str = ":15013"
     gateway_addr: str = ""
     gateway_image: str = ""
+    gateway_namespaces: tuple[str, ...] = ()
     envoy_image: str = "envoyproxy/envoy:distroless-v1.36-latest"
     http_addr: str = ":15014"
     insecure_plaintext_addr: str = ""

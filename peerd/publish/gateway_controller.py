@@ -59,6 +59,8 @@ class GatewayController:
         self._writer = writer
         self._permit = permit
         self._installation = installation
+        # In order and once: all of them are looked at in every round.
+        self._namespaces = tuple(dict.fromkeys((installation.system_namespace, *installation.namespaces)))
         self._changed = changed
         self._look = look
         self._gateways: dict[ObjectKey, Gateway] = {}
@@ -104,8 +106,9 @@ class GatewayController:
                     log.warning("gateways_not_looked_at", reason=str(error), retry_seconds=self._look)
 
     async def _bring(self) -> None:
-        for resource in RESOURCES:
-            await self._writer.load(resource, namespace=self._installation.system_namespace)
+        for namespace in self._namespaces:
+            for resource in RESOURCES:
+                await self._writer.load(resource, namespace=namespace)
         for key in list(self._gone):
             self._gone.discard(key)
             for ref in self._wanted.pop(key, frozenset()):
@@ -119,9 +122,11 @@ class GatewayController:
                 self._writer.want(ref, None, order=RESOURCES.index(ref.resource))
 
     async def _one(self, key: ObjectKey, gateway: Gateway) -> OwnFacts:
-        namespace = self._installation.system_namespace
-        if key.namespace != namespace:
-            return OwnFacts(problem=f"peerd runs gateways in namespace {namespace} only; move it there")
+        if key.namespace not in self._namespaces:
+            where = ", ".join(self._namespaces)
+            return OwnFacts(
+                problem=f"peerd runs gateways in {where} only; move it, or see --gateway-namespaces"
+            )
         try:
             made = workloads(gateway, await self._parameters(gateway), self._installation)
         except ParameterError as error:

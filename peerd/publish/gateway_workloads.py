@@ -49,7 +49,8 @@ class Installation(Record, frozen=True):
     """What all gateways of a cluster have in common.
 
     `image` holds `peerd gateway`, `envoy_image` an unmodified Envoy. `host` is peerd's own Service, `ca_host`
-    the CA's, which beside istiod is istiod's (decision D34).
+    the CA's, which beside istiod is istiod's (decision D34). Gateways are run in `system_namespace` and
+    `namespaces`.
     """
 
     image: str
@@ -60,6 +61,7 @@ class Installation(Record, frozen=True):
     trust_domain: str
     system_namespace: str
     peerd_account: str = "peerd"
+    namespaces: tuple[str, ...] = ()
     xds_port: int = 15016
     ca_port: int = 15012
     peers_port: int = 15013

@@ -38,6 +38,7 @@ OTHER: dict[str, Any] = {
     "meshConfig": {"trustDomain": "east.local", "discoverySelectors": [{"matchLabels": {"mesh": "on"}}]},
     "settings": {"log-level": "debug", "peering": False, "peer-trust-domains": ["a", "b"]},
     "gateways.create": False,
+    "gateways.namespaces": ["istio-eastwest"],
     "gatewayClasses.create": False,
     "serviceAccount.annotations": {"a": "b"},
     "podAnnotations": {"a": "b"},
@@ -232,7 +233,9 @@ def test_settings_are_the_options_that_have_no_value_of_their_own():
         arguments(
             template(
                 "peerd",
-                with_values({n: OTHER[n] for n in ("network", "trustDomain", "revision")}),
+                with_values(
+                    {n: OTHER[n] for n in ("network", "trustDomain", "revision", "gateways.namespaces")}
+                ),
                 namespace=SYSTEM,
             )
         )

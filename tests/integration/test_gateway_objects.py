@@ -10,11 +10,23 @@ import pytest
 import yaml
 
 from peerd.ca import authority
+from tests.support import rbac
 from tests.support.apiserver import ApiServer
 from tests.support.gateway_objects import KINDS, GatewayStory, a_gateway
-from tests.support.kube_cluster import KubeCluster
+from tests.support.kube_cluster import KubeCluster, Tree, namespace
 
 GOLDEN = Path(__file__).parents[1] / "unit" / "publish" / "gateway_workloads"
+
+
+EDGE = "istio-eastwest"
+
+
+def rights(api: ApiServer, where: str) -> None:
+    """What runs gateways, granted in a namespace of its own as the chart grants it."""
+    api.admin.create(namespace(where))
+    for tree in rbac.manifests():
+        if tree["metadata"]["name"] == "peerd-gateways":
+            api.admin.create({**tree, "metadata": {"name": "peerd-gateways", "namespace": where}})
 
 
 @pytest.fixture
@@ -26,9 +38,15 @@ async def cluster(api_server: ApiServer, tmp_path: Path) -> AsyncIterator[KubeCl
         api_server,
         tmp_path / "east",
         issuer,
-        flags=("--gateway-image=peerd:test", "--envoy-image=envoy:test", "--trust-domain=cluster.local"),
+        flags=(
+            "--gateway-image=peerd:test",
+            "--envoy-image=envoy:test",
+            "--trust-domain=cluster.local",
+            f"--gateway-namespaces={EDGE}",
+        ),
     )
     await found.prepare()
+    rights(api_server, EDGE)
     await found.start("east-0")
     yield found
     await found.close()
@@ -159,3 +177,38 @@ async def test_what_is_not_ours_is_left_alone(cluster: KubeCluster) -> None:
     story.delete("istio-eastwest")
     await story.until(lambda: not story.object("Service", "istio-eastwest"), "the end of the Service")
     assert story.object("Deployment", "istio-eastwest") is not None
+
+
+async def test_gateways_are_run_where_peerd_is_told_to(cluster: KubeCluster) -> None:
+    """In a namespace of --gateway-namespaces, whole; in any other the Gateway says why not."""
+    admin = cluster.api.admin
+
+    def lying_in(where: str, kind: str = "") -> Tree:
+        tree = a_gateway("istio-eastwest")
+        version = "apps/v1" if kind == "Deployment" else "v1"
+        named = {"name": "istio-eastwest", "namespace": where}
+        return (
+            {**tree, "metadata": named}
+            if not kind
+            else {"apiVersion": version, "kind": kind, "metadata": named}
+        )
+
+    admin.create(namespace("elsewhere"))
+    admin.create(lying_in("elsewhere"))
+    admin.create(lying_in(EDGE))
+
+    def accepted(where: str) -> Tree | None:
+        found = admin.get(lying_in(where))
+        conditions = (found or {}).get("status", {}).get("conditions", ())
+        return next(
+            (each for each in conditions if each["type"] == "Accepted" and each["reason"] != "Pending"), None
+        )
+
+    for kind in ("ServiceAccount", "Service", "Deployment"):
+        await cluster.until(lambda kind=kind: admin.get(lying_in(EDGE, kind)), 30, f"{kind} in {EDGE}")
+    refused = await cluster.until(lambda: accepted("elsewhere"), 30, "a word on the other")
+    assert refused["status"] == "False"
+    assert "istio-system, istio-eastwest only" in refused["message"]
+    assert admin.get(lying_in("elsewhere", "Deployment")) is None
+    admin.delete(lying_in(EDGE))
+    await cluster.until(lambda: admin.get(lying_in(EDGE, "Deployment")) is None, 30, "the end of it")
