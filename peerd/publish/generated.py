@@ -93,8 +93,11 @@ class GeneratedObjects:
         """All that sources and known peers say is derived, so that what is not wanted may go.
 
         *unheard* are the Gateways (`<namespace>/<name>`) of peers that may own something and neither left
-        anything behind nor have spoken. Call it again as they do.
+        anything behind nor have spoken. Call it again as they do; who is linked later owns nothing of what
+        is there.
         """
+        if self._unheard is not None:
+            unheard &= self._unheard
         if unheard == self._unheard:
             return
         self._unheard = unheard

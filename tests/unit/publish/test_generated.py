@@ -163,6 +163,16 @@ async def test_what_an_unheard_peer_may_own_stays():
     assert theirs not in kept["spec"]["subjectAltNames"]
 
 
+async def test_peer_that_is_linked_later_keeps_nothing():
+    """A new Gateway with a wrong address is unheard for a day: nothing that is there can be its own."""
+    rig = await _started(entry(), entry("ratings"), endpoints())
+    rig.kept.settle(frozenset({NORTH}))
+    rig.kept.put([(key_of(entry("ratings")), None), *puts(entry(sans=()))])
+    await rig.settle()
+    assert rig.names() == ["autogen.shop.reviews", endpoints().name]
+    assert "subjectAltNames" not in rig.api.get("serviceentries", "shop", "autogen.shop.reviews")["spec"]
+
+
 async def test_unheard_peers_hosts_and_ports_stay_too():
     """A host or port that only the unheard peer may have said is still served."""
     more = entry(
