@@ -78,7 +78,8 @@ async def _(world: World) -> None:
     world.put_service("west", "cart", GLOBAL)
     await world.quiesce()
     world.mirror("east", "west", says_so=False)
-    await world.pass_time(150)  # the validators see that nothing stays fresh
+    await until(world, lambda: shown(replica_of(world, "east"), "west") is PeerState.SELF, 60, "it is itself")
+    await world.pass_time(100)  # the validators see that nothing stays fresh
     world.unmirror("east")
 
 

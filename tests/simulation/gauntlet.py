@@ -41,3 +41,20 @@ async def lies(world: World) -> None:
         stop(world, liar, west, east)
         await until(world, lambda: shown(east, "west") is PeerState.LIVE, 120, f"well after {told[0].title}")
         await world.pass_time(5)
+
+
+@GAUNTLET.add("policies", "that come, change and go while ztunnels are away are neither lost nor kept")
+async def policies(world: World) -> None:
+    east = replica_of(world, "east")
+    for name in ("web", "pay"):
+        world.put_policy("east", name)
+    await world.quiesce()
+    await east.stop()
+    world.delete_policy("east", "web")
+    world.put_policy("east", "cart")
+    world.scale("east", "pay", 3)
+    await east.start()
+    await world.quiesce()
+    for connection in world.fabric.of("zt-east"):
+        connection.drop()
+    world.delete_policy("east", "pay")

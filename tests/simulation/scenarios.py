@@ -11,7 +11,8 @@ from pathlib import Path
 
 from peerd.model.types import DELTA_METHOD
 from peerd.protocol.peer_state import PeerState
-from tests.simulation.history import History
+from tests.simulation.guarantees import LIVENESS
+from tests.simulation.history import History, Violation
 from tests.simulation.loop import run
 from tests.simulation.oracle import gateway_key
 from tests.simulation.replica import Replica
@@ -108,7 +109,8 @@ async def until(world: World, holds: Callable[[], bool], within: float, what: st
     """Wait for it."""
     end = world.loop.time() + within
     while not holds():
-        assert world.loop.time() < end, f"not within {within:.0f} s: {what}"
+        if world.loop.time() >= end:
+            raise Violation(LIVENESS, f"not within {within:.0f} s: {what}")
         await world.pass_time(1.0)
 
 
