@@ -15,7 +15,15 @@ BASE = Path(__file__).parents[2] / "manifests" / "base"
 NAMESPACE, ACCOUNT = "istio-system", "peerd"
 USER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
 _PATIENCE = 10.0
-_ROLES = ("serviceaccount", "clusterrole", "clusterrolebinding", "role", "rolebinding", "gateways-role", "gateways-rolebinding")
+_ROLES = (
+    "serviceaccount",
+    "clusterrole",
+    "clusterrolebinding",
+    "role",
+    "rolebinding",
+    "gateways-role",
+    "gateways-rolebinding",
+)
 
 
 @dataclass(frozen=True, order=True)
