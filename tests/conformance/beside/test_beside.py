@@ -32,11 +32,12 @@ HERE = Path(__file__).parent
 NAMES = sorted(path.stem for path in SCENARIOS.glob("*.yaml"))
 # Read by people: each shape of object, and each way to come and go.
 REVIEWED = [
-    "endpoints-by-zone", "endpoints-named-target-port", "failover-and-back", "names-same-in-two-namespaces",
-    "network-flat", "network-flat-and-separate", "network-flat-takeover",
+    "endpoints-by-zone", "endpoints-named-target-port", "failover-and-back",
+    "names-same-in-two-namespaces", "network-flat", "network-flat-and-separate", "network-flat-takeover",
     "partition-stale-counts-little", "remote-only-service", "routing-prefer-close", "scope-one-side-only",
-    "segment-aliases", "segment-between-tenants", "segment-own-domain", "takeover-allowed-by-gateway", "takeover-only-here",
-    "takeover-outlives-service", "takeover-without-service", "topology-full-mesh", "topology-unlinked", "waypoint-local",
+    "segment-aliases", "segment-between-tenants", "segment-own-domain", "takeover-allowed-by-gateway",
+    "takeover-only-here", "takeover-outlives-service", "takeover-without-service", "topology-full-mesh",
+    "topology-unlinked", "waypoint-local",
 ]  # fmt: skip
 
 
