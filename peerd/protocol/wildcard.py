@@ -1,6 +1,7 @@
 """Answers under the wildcard: whole, resumed, changes, removals that had to wait (decisions D4, D8, D13)."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from peerd.limits import CHANGE_LOG_NAMES, hit
 from peerd.model.frame import Frame
@@ -18,8 +19,8 @@ def compare(subscription: Subscription, versions: Sequence[bytes]) -> Iterator[N
     subscription.compared = source.revision
     held: set[bytes] = set()
     unknown: set[bytes] = set()
-    for start in range(0, len(versions), SLICE):
-        entries = versions[start : start + SLICE]
+    remaining = iter(versions)
+    while entries := tuple(islice(remaining, SLICE)):
         yield from source.indexing()
         unknown.update(source.unknown(entries))
         held.update(entries)
