@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable
 from heapq import nsmallest
-from itertools import chain
+from itertools import chain, groupby
 from operator import attrgetter
+from typing import Any
 
 import msgspec
 
@@ -29,6 +30,9 @@ _DISTRIBUTIONS = {
     "any": None,
 }
 _NAMED_DISSENT = 5
+# Called for each of thousands of contributions at every change of one.
+_PORTS, _IDENTITIES = attrgetter("ports"), attrgetter("identities")
+_AGE = attrgetter("created", "cluster", "peer")
 
 DISTRIBUTIONS = ("PreferNetwork", "PreferClose", "PreferRegion", "PreferSameZone", "PreferSameNode", "Any")
 
@@ -98,9 +102,9 @@ def merge(contributions: Iterable[Contribution]) -> GlobalName:
     told on our own Service, where we have one.
     """
     said = tuple(contributions)
-    oldest = min(said, key=_age)
+    oldest = min([found for found in said if found.created] or said, key=_AGE)
     # In the order that they come in, mostly theirs: sorting 2,000 of a set takes ten times as long.
-    identities = tuple(sorted(dict.fromkeys(chain.from_iterable(found.identities for found in said))))
+    identities = tuple(sorted(dict.fromkeys(chain.from_iterable(map(_IDENTITIES, said)))))
     own = next((found for found in said if not found.peer), None)
     return GlobalName(
         host=oldest.host,
@@ -109,7 +113,11 @@ def merge(contributions: Iterable[Contribution]) -> GlobalName:
         ports=oldest.ports,
         distribution=oldest.distribution,
         identities=oldest.identities if identities == oldest.identities else identities,  # one copy
-        everywhere=shared(frozenset.intersection(*_numbers(said))),
+        everywhere=shared(
+            frozenset.intersection(
+                *(frozenset(port.number for port in ports) for ports in _runs(said, _PORTS))
+            )
+        ),
         own=own is not None,
         peers=any(found.peer for found in said),
         diagnostics=() if own is None else tuple(_conflicts(own, oldest, said)),
@@ -120,13 +128,9 @@ def _age(found: Contribution) -> tuple[str, str, str]:
     return (found.created or "~", found.cluster, found.peer)
 
 
-def _numbers(contributions: Iterable[Contribution]) -> Iterable[frozenset[int]]:
-    last: tuple[FederatedPort, ...] | None = None
-    numbers: frozenset[int] = frozenset()
-    for found in contributions:
-        if found.ports != last:  # thousands of clusters mostly say the same
-            last, numbers = found.ports, frozenset(port.number for port in found.ports)
-            yield numbers
+def _runs(said: Iterable[Contribution], value: Callable[[Contribution], object]) -> list[Any]:
+    """What they say, without repetitions in a row: thousands of clusters mostly say the same."""
+    return [run for run, _ in groupby(map(value, said))]
 
 
 def own_targets(ports: Iterable[Port], everywhere: frozenset[int]) -> tuple[Port, ...]:
@@ -149,6 +153,8 @@ def _conflicts(
     where = f"{own.source}/{own.namespace}/{own.name}"
     for field, value, words in _MUST_AGREE:
         wanted = words(oldest)
+        if len(_runs(said, value)) == 1:
+            continue
         dissent = _dissent(said, value, words, wanted)
         others = nsmallest(_NAMED_DISSENT, dissent, key=lambda found: _age(found[0]))
         if others:
@@ -187,7 +193,7 @@ def _number(port: FederatedPort) -> int:
 
 
 _MUST_AGREE: tuple[tuple[str, Callable[[Contribution], object], Callable[[Contribution], str]], ...] = (
-    ("spec.ports", attrgetter("ports"), _port_words),
+    ("spec.ports", _PORTS, _port_words),
     ("spec.trafficDistribution", attrgetter("distribution"), lambda found: found.distribution or "nothing"),
     ("metadata.labels[solo.io/service-scope]", attrgetter("scope"), lambda found: found.scope.value),
 )
