@@ -17,10 +17,10 @@ def withhold(subscription: Subscription, names: Iterable[str]) -> frozenset[str]
     rule = subscription.rules.withheld
     if rule is None:
         return frozenset()
-    kept = frozenset(name for name in names if rule(subscription.type_url, name))
-    for name in kept:
+    kept = tuple(name for name in names if rule(subscription.type_url, name))
+    for name in kept:  # in the order of the names, for they are released in this one
         subscription.withheld[name] = rule.definition(subscription.type_url, name)
-    return kept
+    return frozenset(kept)
 
 
 def keep_back(subscription: Subscription, puts: Iterable[str], removals: Iterable[str]) -> frozenset[str]:
