@@ -164,7 +164,7 @@ def contribution_of(found: Import) -> Contribution:
         namespace=service.namespace,
         cluster=found.cluster,
         peer=found.peer,
-        ports=service.ports,
+        ports=shared(service.ports),  # thousands of clusters say the same: comparing them is free then
         distribution=service.distribution,
         scope=service.scope,
         takeover=service.takeover,
