@@ -25,6 +25,7 @@ MOST_SEEDS = 200
 _SECONDS_A_SEED = 60  # of real time: one that takes longer never ends
 _HERE = Path(__file__).parent
 REPORT = _HERE / "mutation_report.md"
+_UNKNOWN = "Not known yet; more seeds first."
 REASONS = _HERE / "mutation_survivors.json"
 
 
@@ -179,10 +180,10 @@ def report(tried: list[dict[str, Any]]) -> str:
         "",
         "## Survivors",
         "",
-        "| mutant | why no history shows it |",
-        "|---|---|",
+        "| mutant | seeds | why no history shows it |",
+        "|---|---|---|",
         *(
-            f"| `{_cell(each['name'])}` | {reasons.get(_place(each['name']), 'not looked into')} |"
+            f"| `{_cell(each['name'])}` | {each['seeds']} | {reasons.get(_place(each['name']), _UNKNOWN)} |"
             for each in tried
             if not each["guarantee"]
         ),
