@@ -69,7 +69,7 @@ async def cluster(tmp_path, certificates):
     (tmp_path / "manifests").mkdir()
     (tmp_path / "manifests" / "system.yaml").write_text(SYSTEM)
     (tmp_path / "manifests" / "pod.yaml").write_text(POD % "10.0.0.1")
-    ports = dict(zip(("xds", "peer", "http", "plaintext"), free_ports(4), strict=True))
+    ports = dict(zip(("xds", "peer", "http", "gateway", "plaintext"), free_ports(5), strict=True))
     cluster = Cluster("east", tmp_path, certificates / "east", ports, SERVE)
     yield cluster
     await cluster.stop()

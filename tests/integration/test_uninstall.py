@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 import time
 
 import pytest
@@ -140,7 +141,7 @@ def hook_account(server, *, purge):
 
 async def peerd_uninstall(kubeconfig, arguments, extra=()):
     process = await asyncio.create_subprocess_exec(
-        "peerd", *arguments, f"--kubeconfig={kubeconfig}", *extra,
+        sys.executable, "-m", "peerd.cli.main", *arguments, f"--kubeconfig={kubeconfig}", *extra,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     said, _ = await process.communicate()
