@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
@@ -70,11 +69,8 @@ def _results(seeds: range, root: Path, ca: Path, workers: int) -> Iterator[Resul
         for seed in seeds:
             yield run_seed(seed, root, ca)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        try:
-            yield from pool.map(_run, ((seed, root, ca) for seed in seeds), chunksize=5)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    with get_context("spawn").Pool(workers) as pool:  # its end ends what still runs
+        yield from pool.imap(_run, ((seed, root, ca) for seed in seeds), chunksize=5)
 
 
 def _run(job: tuple[int, Path, Path]) -> Result:
