@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 WINDOW = 64 * 1024  # bytes under way before `send` waits
 MAX_MESSAGE = 64 * 1024 * 1024
+_QUEUE_SECONDS = 60.0
 NEUTRAL = context_of(None)  # what is under way belongs to no process: it arrives though its sender rests
 
 Told = Callable[[str, str, str, bytes, bool], None]
@@ -36,7 +37,8 @@ class Link:
         """When a message of *size* bytes that is sent now arrives."""
         start = max(now, self._free_at)
         if self.bytes_per_second:
-            start += size / self.bytes_per_second
+            # What waits for a slow link is bounded, as buffers are: a link that is quick again is free soon.
+            start = min(start + size / self.bytes_per_second, now + _QUEUE_SECONDS)
             self._free_at = start
         return start + random.uniform(*self.latency)
 
