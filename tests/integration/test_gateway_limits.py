@@ -241,13 +241,11 @@ async def test_tunnels_on_one_connection_are_bounded(tmp_path):
 async def test_a_far_end_that_does_not_read_stops_the_sender(tmp_path):
     """GATEWAY_BUFFER_BYTES, GATEWAY_WINDOW_BYTES: what is sent ahead is bounded, then flow control holds."""
     sent = 0
-
-    async def silent(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(60)
+    accepted: list[asyncio.StreamWriter] = []
 
     block = address_block()
     gateway = StaticEnvoy(tmp_path, {NAME: [f"{block}.10"]})
-    server = await asyncio.start_server(silent, f"{block}.10", 15008)
+    server = await asyncio.start_server(lambda _reader, writer: accepted.append(writer), f"{block}.10", 15008)
     await gateway.start()
     try:
         async with connected(gateway) as http:
@@ -260,6 +258,9 @@ async def test_a_far_end_that_does_not_read_stops_the_sender(tmp_path):
     finally:
         await gateway.stop()
         server.close()
+        for writer in accepted:
+            writer.close()
+        await asyncio.gather(*(each.wait_closed() for each in accepted), return_exceptions=True)
     # What kernels keep of both connections comes on top.
     assert (
         1024 * 1024
