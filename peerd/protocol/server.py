@@ -5,25 +5,26 @@ Nothing is queued per client: what a stream is owed is its cursor's distance to 
 into a response when the stream can take one (decision D4).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 from peerd.limits import ACK_OVERDUE_S, TYPES_PER_STREAM, WRITE_DEADLINE_S, hit
 from peerd.model.frame import Frame
 from peerd.model.record import Record
-from peerd.model.wire import field, map_entry, read_map_entry
+from peerd.model.wire import field, map_entry
 from peerd.protocol import wildcard
 from peerd.protocol.envelope import DeltaRequest, Node
 from peerd.protocol.errors import LimitExceededError, MalformedMessageError, OverdueError
 from peerd.protocol.interest import Interest
-from peerd.protocol.named import Names, member_groups
-from peerd.protocol.rules import Offer, TypeRules
+from peerd.protocol.named import Names
+from peerd.protocol.order import Order
+from peerd.protocol.resuming import Resuming
+from peerd.protocol.rules import TypeRules
 from peerd.protocol.source import Source
 from peerd.protocol.subscription import Event, State, Subscription, TypeStatus
-from peerd.protocol.withheld import release, withhold
+from peerd.protocol.withheld import release
 
 WILDCARD = "*"
 _SERVED = (State.DUE, State.LIVE)
-_OFFERS = {Offer.NONE: Event.VERSIONS, Offer.EQUAL: Event.EQUAL, Offer.WANTED: Event.WANTED}
 
 
 class Outgoing(Record, frozen=True):
@@ -41,9 +42,10 @@ class DeltaServer:
         "_ack_overdue",
         "_by_name",
         "_by_url",
-        "_comparing",
+        "_order",
         "_ordered",
         "_rest_at",
+        "_resuming",
         "_rules",
         "_source",
         "_stale",
@@ -54,7 +56,6 @@ class DeltaServer:
         "_writing",
         "_writing_since",
         "node",
-        "wake_at",
     )
 
     def __init__(
@@ -74,15 +75,15 @@ class DeltaServer:
         self._ack_overdue = ack_overdue
         self._write_deadline = write_deadline
         self._stale = stale
+        self._resuming = Resuming(self._by_name)
         self._subscriptions: dict[str, Subscription] = {}
+        self._order = Order(self._subscriptions)
         self._by_url: dict[bytes, Subscription] = {}
         self._ordered: tuple[Subscription, ...] = ()
         self._strangers: dict[str, bool] = {}  # types we do not serve -> whether their answer is due
         self._writing: tuple[Subscription | None, str] | None = None
         self._writing_since = 0.0
         self._started = False
-        self.wake_at: float | None = None  # when `next` may have something though nothing happened
-        self._comparing: set[str] = set()
         # At this revision nothing is owed whatever is ACKed: most streams, most of the time.
         self._rest_at = -1
 
@@ -125,7 +126,7 @@ class DeltaServer:
     @property
     def comparing(self) -> bool:
         """Whether `compare` has work."""
-        return bool(self._comparing)
+        return self._resuming.waiting
 
     def compare(self) -> Iterator[None]:
         """Compare the versions of resuming clients, in slices; to be run to its end.
@@ -134,18 +135,7 @@ class DeltaServer:
             MalformedMessageError: versions that are no map entries.
             LimitExceededError: too many names without the wildcard.
         """
-        while self._comparing:
-            subscription = self._subscriptions[self._comparing.pop()]
-            versions, subscription.versions = subscription.versions, ()
-            try:
-                if subscription.wildcard:
-                    yield from wildcard.compare(subscription, versions)
-                else:
-                    yield from self._compare_named(subscription, versions)
-            except ValueError as error:
-                raise MalformedMessageError(f"{subscription.type_url}: {error}") from None
-            if subscription.state is State.COMPARING:
-                subscription.move(Event.COMPARED)
+        return self._resuming.compare()
 
     def affected(self, type_url: str, token: str) -> None:
         """`Interest` found this stream: something behind *token* changed."""
@@ -164,7 +154,7 @@ class DeltaServer:
         revision = self._source.revision
         if self._writing is not None or self._rest_at == revision:
             return None
-        self.wake_at = None
+        self._order.wake_at = None
         moved = True
         while moved:
             moved, rest = False, True
@@ -189,6 +179,11 @@ class DeltaServer:
         if rest and last is None:
             self._rest_at = revision
         return last
+
+    @property
+    def wake_at(self) -> float | None:
+        """When `next` may have something though nothing happened; None for never."""
+        return self._order.wake_at
 
     def writing(self, now: float) -> None:
         """The last response waited for its turn and is written only now."""
@@ -311,51 +306,7 @@ class DeltaServer:
                     subscription.held.pop(name, None)
                     self._by_name.unfollow(subscription, name)
         if begins:
-            self._begin(subscription, versions)
-
-    def _begin(self, subscription: Subscription, versions: Sequence[bytes]) -> None:
-        subscription.puts = subscription.removals = subscription.late = ()
-        subscription.resumed = False
-        subscription.queue = ()
-        self._comparing.discard(subscription.type_url)
-        resume = subscription.rules.resume
-        offer = resume.judge(subscription.type_url, versions) if resume else Offer.NONE
-        subscription.offer = offer
-        if offer is Offer.NONE and not versions:
-            subscription.move(Event.PLAIN)
-            return
-        subscription.move(_OFFERS[offer])
-        subscription.resumed = True
-        subscription.compared = subscription.source.revision
-        if subscription.state is State.COMPARING:
-            subscription.versions = versions
-            self._comparing.add(subscription.type_url)
-            if len(versions) <= wildcard.SLICE and subscription.source.indexed:
-                for _ in self.compare():
-                    pass
-
-    def _compare_named(self, subscription: Subscription, versions: Sequence[bytes]) -> Iterator[None]:
-        """A client without the wildcard: what it holds is what it follows."""
-        source = subscription.source
-        removals = []
-        for index, entry in enumerate(versions):
-            if index % wildcard.SLICE == 0:
-                yield
-            name, version = read_map_entry(entry)
-            present = source.get(name)
-            equal = present is not None and version == present.version
-            kept = not equal and bool(withhold(subscription, (name,)))
-            if present is None and not kept:
-                removals.append(name)
-                continue
-            self._by_name.hold(subscription, name, version)
-            subscription.dirty.update(member_groups(subscription, name))  # it may have got some meanwhile
-            if equal or kept:
-                subscription.keys.pop(name, None)  # it asks again for what it holds: no answer is owed
-            if not kept:
-                subscription.dirty.add(name)
-        subscription.removals = tuple(removals)
-        subscription.compared = source.revision
+            self._resuming.begin(subscription, versions)
 
     # -- responses ----------------------------------------------------------------------------------------
 
@@ -381,7 +332,7 @@ class DeltaServer:
         if state is State.ASKING:
             subscription.move(Event.ANSWERED)
             return self._notice(subscription, "w")
-        if state not in _SERVED or not self._predecessor_sent(subscription, now):
+        if state not in _SERVED or not self._order.predecessor_sent(subscription, now):
             return ()
         if state is State.DUE:
             frames = self._first(subscription)
@@ -409,7 +360,7 @@ class DeltaServer:
         if subscription.puts or subscription.removals:
             return wildcard.released(subscription)
         return wildcard.changes(subscription) or wildcard.late_removals(
-            subscription, self._removals_until(subscription, now)
+            subscription, self._order.removals_until(subscription, now)
         )
 
     def _notice(self, subscription: Subscription, prefix: str) -> tuple[Frame, ...]:
@@ -418,33 +369,3 @@ class DeltaServer:
             return ()
         notice = resume.notice(subscription.type_url, subscription.offer)
         return subscription.source.notice(subscription.span(prefix), (notice,))
-
-    def _removals_until(self, subscription: Subscription, now: float) -> int:
-        """Up to which revision removals that go by themselves may go; -1 for none (decision D8)."""
-        rules, revision = subscription.rules, subscription.source.revision
-        due = subscription.late or subscription.source.log.newest_removal > subscription.removed
-        if not rules.removals_after or not due:
-            return -1
-        cause = self._subscriptions.get(rules.removals_after)
-        if cause is None:
-            return revision if self._patience_over(subscription, now) else -1
-        return cause.settled() if cause.state is State.LIVE else -1
-
-    def _predecessor_sent(self, subscription: Subscription, now: float) -> bool:
-        """Whether the type that goes first has sent all of the present revision (decision D8)."""
-        rules = subscription.rules
-        if not rules.puts_after:
-            return True
-        before = self._subscriptions.get(rules.puts_after)
-        if before is None:
-            return self._patience_over(subscription, now)
-        return (
-            before.state is State.LIVE and not before.queue and before.cursor == subscription.source.revision
-        )
-
-    def _patience_over(self, subscription: Subscription, now: float) -> bool:
-        until = subscription.asked_at + subscription.rules.patience
-        if now < until:
-            self.wake_at = until if self.wake_at is None else min(until, self.wake_at)
-            return False
-        return True

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from peerd.transport.address import join_address, split_address
 from peerd.transport.base import Handler, PeerCertificate, StatusCode, StreamClosed
-from peerd.transport.http2_connection import Http2Connection, Http2Options, Http2Stream
+from peerd.transport.http2_connection import Http2Connection, Http2Options
+from peerd.transport.http2_stream import Http2Stream
 from peerd.transport.tls import (
     TlsError,
     TlsMaterial,
