@@ -3,7 +3,18 @@
 import asyncio
 
 from peerd.protocol.peer_state import PeerState
-from tests.simulation.scenarios import EXPIRY, Scenarios, cut, replica_of, shown, told, until
+from tests.simulation.scenarios import (
+    EXPIRY,
+    Scenarios,
+    cut,
+    dialled,
+    just_heard,
+    moment,
+    replica_of,
+    shown,
+    told,
+    until,
+)
 from tests.simulation.truth import GLOBAL, LOCAL
 from tests.simulation.world import World
 
@@ -87,17 +98,19 @@ async def _(world: World) -> None:
     "an expiry in the middle of a sync", "what was offered was gone, and the peer stayed empty for good"
 )
 async def expiry_in_a_sync(world: World) -> None:
-    west = replica_of(world, "west")
+    east = replica_of(world, "east")
+    heard = await just_heard(world, "east", "west")
     cut(world, "west", "east")
-    cut(world, "east", "west")
-    await world.pass_time(EXPIRY - 12)
-    await west.crash(silently=False)
-    await west.start()
-    world.fabric.link("west", "east").bytes_per_second = 12.0
+    await world.pass_time(EXPIRY - 20)  # before the silence is noticed
+    for connection in dialled(world, "east", "west"):
+        connection.drop()
     cut(world, "west", "east", mended=True)
-    cut(world, "east", "west", mended=True)
-    await world.pass_time(40)
-    world.fabric.link("west", "east").bytes_per_second = 0.0
+    await moment(world, lambda: shown(east, "west") is PeerState.SYNCING, 20, "it is dialled again")
+    cut(world, "west", "east")  # it was reached, and what it says comes late
+    assert world.loop.time() < heard + EXPIRY, "the sync begins before the expiry"
+    await world.pass_time(heard + EXPIRY + 5 - world.loop.time())
+    assert shown(east, "west") is PeerState.SYNCING, "and is not over after it"
+    cut(world, "west", "east", mended=True)
 
 
 @FOUND.add("answers that waited", "in the socket of a paused process counted as fresh signs of life")

@@ -65,6 +65,10 @@ class PeerChecks:
         self._generation: dict[tuple[str, str, str], int] = {}
         self._revisions: dict[tuple[str, str, str], int] = {}
 
+    def heard(self, name: str, peer: str) -> float:
+        """When a replica last heard, by what it asked then, of a cluster that is alive; -1: never."""
+        return self._heard.get((name, peer), -1.0)
+
     def begins(self, replica: Replica) -> None:
         """A new process: it knows what it restored, and nothing else."""
         self._generation = {key: value for key, value in self._generation.items() if key[0] != replica.name}

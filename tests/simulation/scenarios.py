@@ -4,6 +4,7 @@ Each gets a world of linked clusters that has come to rest; the guarantees (vali
 and at its end every view must be what the sources imply.
 """
 
+import asyncio
 import shutil
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from tests.simulation.history import History, Violation
 from tests.simulation.loop import run
 from tests.simulation.oracle import gateway_key
 from tests.simulation.replica import Replica
-from tests.simulation.streams import SimStream
+from tests.simulation.streams import Connection, SimStream
 from tests.simulation.truth import GLOBAL
 from tests.simulation.world import World, watched_logs
 
@@ -114,16 +115,38 @@ async def until(world: World, holds: Callable[[], bool], within: float, what: st
         await world.pass_time(1.0)
 
 
+async def moment(world: World, holds: Callable[[], bool], within: float, what: str) -> None:
+    """Wait for what is over in a moment: as `until`, to the millisecond."""
+    end = world.loop.time() + within
+    while not holds():
+        if world.loop.time() >= end:
+            raise Violation(LIVENESS, f"not within {within:.0f} s: {what}")
+        await asyncio.sleep(0.001)
+
+
+async def just_heard(world: World, viewer: str, peer: str) -> float:
+    """Wait until a replica has heard a cluster anew; returns when that was asked, its last sign of life."""
+    heard = world.validators.peers.heard
+    before = heard(viewer, peer)
+    await moment(world, lambda: heard(viewer, peer) != before, 20, f"{viewer} hears {peer}")
+    return heard(viewer, peer)
+
+
 def replica_of(world: World, name: str) -> Replica:
     """The only replica of a cluster, or one by its name."""
     return world.replicas[name]
+
+
+def dialled(world: World, client: str, server: str) -> list[Connection]:
+    """Open connections that *client* made to *server*."""
+    return [each for each in world.fabric.between(client, server) if each.client == client]
 
 
 def data_stream(world: World, client: str, server: str) -> SimStream:
     """The server's end of the data stream that *client* dialled."""
     return next(
         stream
-        for connection in world.fabric.between(client, server)
+        for connection in dialled(world, client, server)
         for stream in connection.streams
-        if stream.method == DELTA_METHOD and stream.host == server and connection.client == client
+        if stream.method == DELTA_METHOD and stream.host == server
     )
