@@ -1,7 +1,6 @@
 """Bugs of peerd that the simulation found, as scenarios: what it did, and does no more."""
 
-import asyncio
-
+from peerd.model.types import ADDRESS
 from peerd.protocol.peer_state import PeerState
 from tests.simulation.scenarios import (
     EXPIRY,
@@ -9,6 +8,7 @@ from tests.simulation.scenarios import (
     cut,
     dialled,
     just_heard,
+    known,
     moment,
     replica_of,
     shown,
@@ -30,6 +30,7 @@ async def _(world: World) -> None:
     await a.start()
     await until(world, lambda: shown(a, "b") is PeerState.LIVE, 60, "the first has spoken")
     await world.pass_time(20)
+    assert shown(a, "c") is not PeerState.LIVE, "and the second has not"
     cut(world, "a", "c", mended=True)
 
 
@@ -41,6 +42,7 @@ async def _(world: World) -> None:
     cut(world, "a", "b")
     await a.start()
     await world.pass_time(15)
+    assert shown(a, "b") is not PeerState.LIVE
     world.put_service("a", "web", LOCAL)
     await world.pass_time(10)
     assert told(world, "zt-a", "shop/web.shop.mesh.internal")
@@ -52,14 +54,17 @@ async def _(world: World) -> None:
     a = replica_of(world, "a")
     await a.crash(silently=False)
     a.lose_disk()
-    world.fabric.link("b", "a").bytes_per_second = 60.0  # PeerInfo comes, the services take longer
     await a.start()
-    await world.pass_time(14)
+    await moment(world, lambda: known(a, "b").info is not None, 20, "PeerInfo comes")
+    cut(world, "b", "a")  # the services take longer
+    await world.pass_time(10)  # it is written down
     assert shown(a, "b") is PeerState.SYNCING
     await a.crash(silently=False)
     await a.start()
+    assert known(a, "b").info is not None, "the crash left something of it"
+    assert not known(a, "b").services
     await world.pass_time(10)
-    world.fabric.link("b", "a").bytes_per_second = 0.0
+    cut(world, "b", "a", mended=True)
 
 
 @FOUND.add(
@@ -68,12 +73,23 @@ async def _(world: World) -> None:
     on_demand=("east",),
 )
 async def _(world: World) -> None:
+    east = replica_of(world, "east")
+    cut(world, "east", "zo-east")
     for connection in world.fabric.of("zo-east"):
         connection.drop()
+    before = set(east.versions()[ADDRESS])
     world.scale("west", "web", 0)
     world.scale("west", "web", 1)
     world.move("west")
     world.reroute("west")
+
+    def members() -> set[str]:
+        return {name for name in east.versions()[ADDRESS] if name.startswith("autogen.west.shop.web")}
+
+    await until(world, lambda: bool(members() - before), 60, "the service has got another member")
+    assert not any(told(world, "zo-east", name) for name in members()), "while nobody asked"
+    cut(world, "east", "zo-east", mended=True)
+    await until(world, lambda: all(told(world, "zo-east", name) for name in members()), 30, "it is sent")
 
 
 @FOUND.add("two replicas", "they opened streams as one, and displaced each other for ever", east=2, west=2)
@@ -117,15 +133,13 @@ async def expiry_in_a_sync(world: World) -> None:
 async def answers_that_waited(world: World) -> None:
     east, peers = replica_of(world, "east"), world.validators.peers
     assert east.process is not None
-    before = dict(peers._asked)
-
-    def asks() -> bool:
-        return any(key[0] == "east" and before.get(key) != at for key, at in peers._asked.items())
-
-    while not asks():  # noqa: ASYNC110 (nothing tells)
-        await asyncio.sleep(0.001)
+    before = peers.asked("east", "west")
+    await moment(world, lambda: peers.asked("east", "west") != before, 20, "east asks")
+    asked = world.loop.time()
     world.loop.pause(east.process)
-    await world.pass_time(1)  # the answer is there, and nobody reads it
+    await world.pass_time(1)
+    assert peers.answered("east", "west") > asked, "the answer is there"
+    assert peers.heard("east", "west") <= asked, "and nobody reads it"
     cut(world, "west", "east")
     cut(world, "east", "west")
     await world.pass_time(43)
@@ -141,8 +155,10 @@ async def somebody_listens_again(world: World) -> None:
     cut(world, "west", "east")
     await world.pass_time(EXPIRY + 60)
     cut(world, "west", "east", mended=True)
-    while not any(each.client == "east" for each in world.fabric.between("east", "west")):  # noqa: ASYNC110
-        await asyncio.sleep(0.001)
-    cut(world, "west", "east")  # it was reached, and answers nothing
+    east = replica_of(world, "east")
+    assert shown(east, "west") is PeerState.EXPIRED
+    await moment(world, lambda: bool(dialled(world, "east", "west")), 90, "it is reached")
+    cut(world, "west", "east")
     await world.pass_time(40)
+    assert shown(east, "west") is PeerState.SYNCING, "and answers nothing"
     cut(world, "west", "east", mended=True)

@@ -55,6 +55,8 @@ async def policies(world: World) -> None:
     world.scale("east", "pay", 3)
     await east.start()
     await world.quiesce()
-    for connection in world.fabric.of("zt-east"):
+    connections = world.fabric.of("zt-east")
+    assert connections
+    for connection in connections:
         connection.drop()
     world.delete_policy("east", "pay")

@@ -69,6 +69,14 @@ class PeerChecks:
         """When a replica last heard, by what it asked then, of a cluster that is alive; -1: never."""
         return self._heard.get((name, peer), -1.0)
 
+    def asked(self, name: str, peer: str) -> float:
+        """When a replica last sent a heartbeat to one of that name; -1: never."""
+        return max((at for key, (at, _) in self._asked.items() if key[:2] == (name, peer)), default=-1.0)
+
+    def answered(self, name: str, peer: str) -> float:
+        """When an answer to one last arrived at its host, whoever read it; -1: never."""
+        return self._answered.get((name, peer), -1.0)
+
     def begins(self, replica: Replica) -> None:
         """A new process: it knows what it restored, and nothing else."""
         self._generation = {key: value for key, value in self._generation.items() if key[0] != replica.name}

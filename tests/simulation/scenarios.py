@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from peerd.model.types import DELTA_METHOD
+from peerd.peering.importer import ImportCounts
 from peerd.protocol.peer_state import PeerState
 from tests.simulation.guarantees import LIVENESS
 from tests.simulation.history import History, Violation
@@ -89,6 +90,12 @@ def shown(replica: Replica, peer: str) -> PeerState | None:
     assert replica.peerd is not None
     rows = {row.key: row.status.state for row in replica.peerd.federation.table.snapshot()}
     return rows.get(gateway_key(peer))
+
+
+def known(replica: Replica, peer: str) -> ImportCounts:
+    """What a replica holds of a peer."""
+    assert replica.peerd is not None
+    return replica.peerd.federation._importer.counts(gateway_key(peer))
 
 
 def told(world: World, client: str, name: str) -> bool:
