@@ -65,8 +65,6 @@ class Dialer:
         """Gateways put, edited or, with None, deleted. Live streams go on unless the edit concerns them."""
         for key, remote in changes:
             before = self._remotes.get(key)
-            if remote == before:
-                continue
             self._importer.configure(key, remote, self._clock.time())
             if remote is None:
                 self._remotes.pop(key, None)

@@ -35,17 +35,36 @@ class Withheld(Protocol):
         """Whether there is anything of the sort now: most of the time there is not."""
         ...
 
-    def __call__(self, type_url: str, name: str) -> bool:
+    def __call__(self, type_url: str, name: str, /) -> bool:
         """Whether a resuming client that holds it, in another version or though it is gone, is not told."""
         ...
 
-    def definition(self, type_url: str, name: str) -> object:
+    def definition(self, type_url: str, name: str, /) -> object:
         """What it is by this cluster's own word, None for nothing: another word is told at once."""
         ...
 
-    def lingers(self, type_url: str, name: str) -> bool:
+    def lingers(self, type_url: str, name: str, /) -> bool:
         """Whether no client is told that it is gone, though it has just been removed."""
         ...
+
+
+class _Nothing:
+    """`Withheld` of types of which every client is told everything."""
+
+    def active(self) -> bool:
+        return False
+
+    def __call__(self, _type_url: str, _name: str, /) -> bool:
+        return False
+
+    def definition(self, _type_url: str, _name: str, /) -> object:
+        return None
+
+    def lingers(self, _type_url: str, _name: str, /) -> bool:
+        return False
+
+
+NOTHING_WITHHELD: Withheld = _Nothing()
 
 
 class TypeRules(Record, frozen=True, gc=True):
@@ -70,5 +89,5 @@ class TypeRules(Record, frozen=True, gc=True):
     own_groups: Callable[[Node], tuple[str, ...]] | None = None
     own_only: bool = False
     member_groups: Callable[[str], tuple[str, ...]] | None = None
-    withheld: Withheld | None = None
+    withheld: Withheld = NOTHING_WITHHELD
     resume: Resume | None = None

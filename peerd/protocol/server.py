@@ -7,13 +7,14 @@ into a response when the stream can take one (decision D4).
 
 from collections.abc import Callable, Iterator, Mapping
 
-from peerd.limits import ACK_OVERDUE_S, TYPES_PER_STREAM, WRITE_DEADLINE_S, hit
+from peerd.limits import ACK_OVERDUE_S, CHANGE_LOG_NAMES, TYPES_PER_STREAM, WRITE_DEADLINE_S, hit
 from peerd.model.frame import Frame
+from peerd.model.horizon import BehindHorizonError
 from peerd.model.record import Record
 from peerd.model.wire import field, map_entry
 from peerd.protocol import wildcard
 from peerd.protocol.envelope import DeltaRequest, Node
-from peerd.protocol.errors import LimitExceededError, MalformedMessageError, OverdueError
+from peerd.protocol.errors import BehindError, LimitExceededError, MalformedMessageError, OverdueError
 from peerd.protocol.interest import Interest
 from peerd.protocol.named import Names
 from peerd.protocol.order import Order
@@ -110,8 +111,6 @@ class DeltaServer:
             first = False
             if request.nonce:
                 self._answered(subscription, request, now)
-                if not (request.subscribe or request.unsubscribe or request.versions):
-                    return
         self._names(subscription, request, first=first)
 
     def acknowledge(self, type_url: bytes, nonce: str, now: float) -> bool:
@@ -166,7 +165,13 @@ class DeltaServer:
                 first = subscription.state is State.DUE
                 if not subscription.queue:
                     subscription.base = base
-                    subscription.queue = self._owed(subscription, now)
+                    try:
+                        subscription.queue = self._owed(subscription, now)
+                    except BehindHorizonError as error:
+                        hit(CHANGE_LOG_NAMES)
+                        raise BehindError(
+                            f"{subscription.type_url}: {error}; reconnect with your versions"
+                        ) from None
                 if subscription.queue:
                     outgoing = self._send(subscription, first=first, now=now)
                     if rest and subscription is self._ordered[-1] and subscription.passes(revision):

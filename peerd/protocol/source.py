@@ -30,18 +30,8 @@ class Comparison(Difference, Protocol):
         ...
 
 
-class Horizon(Protocol):
-    """How far back changes are known."""
-
-    @property
-    def horizon(self) -> int:
-        """A cursor before this revision cannot be served."""
-        ...
-
-    @property
-    def removal_horizon(self) -> int:
-        """The same where only removals matter."""
-        ...
+class Newest(Protocol):
+    """When a type changed last."""
 
     @property
     def newest(self) -> int:
@@ -63,7 +53,7 @@ class TypeSource(Protocol):
         ...
 
     @property
-    def log(self) -> Horizon:
+    def log(self) -> Newest:
         """The change log."""
         ...
 
@@ -84,11 +74,11 @@ class TypeSource(Protocol):
         ...
 
     def changes(self, since: int, *, removals: bool = True) -> tuple[Frame, ...]:
-        """What changed after *since*; empty where nothing did."""
+        """What changed after *since*; empty where nothing did. Raises BehindHorizonError."""
         ...
 
     def removals(self, since: int, until: int) -> tuple[Frame, ...]:
-        """What was removed in (since, until] and not touched later."""
+        """What was removed in (since, until] and not touched later. Raises BehindHorizonError."""
         ...
 
     def answer(
@@ -102,11 +92,11 @@ class TypeSource(Protocol):
         ...
 
     def net(self, since: int) -> Difference:
-        """The names that changed after *since*."""
+        """The names that changed after *since*. Raises BehindHorizonError."""
         ...
 
     def gone(self, since: int, until: int) -> tuple[str, ...]:
-        """The names in `removals`."""
+        """The names in `removals`. Raises BehindHorizonError."""
         ...
 
     @property

@@ -264,13 +264,6 @@ class Subscription:
         )
 
     def _answer(self, nonce: str) -> bool:
-        if len(self.outstanding) == 1:
-            outstanding = self.outstanding.pop(nonce, None)
-            if outstanding is None:
-                return False
-            for name in outstanding.again:
-                self.rejections.pop(name, None)
-            return True
         if nonce not in self.outstanding:
             return False
         for earlier, outstanding in list(self.outstanding.items()):

@@ -3,9 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from peerd.limits import CHANGE_LOG_NAMES, hit
 from peerd.model.frame import Frame
-from peerd.protocol.errors import BehindError
 from peerd.protocol.subscription import Subscription
 from peerd.protocol.withheld import keep_back, withhold
 
@@ -44,7 +42,6 @@ def first(subscription: Subscription) -> tuple[Frame, ...]:
     if not subscription.resumed:
         return source.snapshot()
     # What the comparison found, and what changed since it was made.
-    check_horizon(subscription, since)
     net = source.net(since)
     kept = keep_back(subscription, net.puts, net.removals)
     removals = tuple(
@@ -82,10 +79,9 @@ def changes(subscription: Subscription) -> tuple[Frame, ...]:
     source = subscription.source
     if subscription.cursor == source.revision:
         return ()
-    check_horizon(subscription, subscription.cursor)
     removals = not subscription.rules.removals_after
     rule = subscription.rules.withheld
-    if rule is not None and (subscription.withheld or rule.active()):
+    if subscription.withheld or rule.active():
         net = source.net(subscription.cursor)
         kept = keep_back(subscription, net.puts, net.removals if removals else ())
         if kept:
@@ -103,24 +99,9 @@ def late_removals(subscription: Subscription, until: int) -> tuple[Frame, ...]:
     if until < subscription.removed or (until == subscription.removed and not subscription.late):
         return ()
     source = subscription.source
-    _check(subscription, subscription.removed, source.log.removal_horizon)
     since, subscription.removed = subscription.removed, until
     late = tuple(name for name in subscription.late if source.get(name) is None)
     subscription.late = ()
     if not late:
         return source.removals(since, until)
     return source.answer(subscription.span("x"), (), (*late, *source.gone(since, until)))
-
-
-def check_horizon(subscription: Subscription, cursor: int) -> None:
-    """Raises BehindError where the change log does not reach back to *cursor*."""
-    _check(subscription, cursor, subscription.source.log.horizon)
-
-
-def _check(subscription: Subscription, cursor: int, horizon: int) -> None:
-    if cursor < horizon:
-        hit(CHANGE_LOG_NAMES)
-        raise BehindError(
-            f"{subscription.type_url}: revision {cursor} is past the change log's horizon {horizon};"
-            " reconnect with your versions"
-        )

@@ -15,8 +15,6 @@ _REDEFINED = object()
 def withhold(subscription: Subscription, names: Iterable[str]) -> frozenset[str]:
     """Those of *names*, which the client holds otherwise than they are, that are kept from it from now on."""
     rule = subscription.rules.withheld
-    if rule is None:
-        return frozenset()
     kept = tuple(name for name in names if rule(subscription.type_url, name))
     for name in kept:  # in the order of the names, for they are released in this one
         subscription.withheld[name] = rule.definition(subscription.type_url, name)
@@ -26,8 +24,6 @@ def withhold(subscription: Subscription, names: Iterable[str]) -> frozenset[str]
 def keep_back(subscription: Subscription, puts: Iterable[str], removals: Iterable[str]) -> frozenset[str]:
     """Those of the changed names that the client is not told of now."""
     rule = subscription.rules.withheld
-    if rule is None:
-        return frozenset()
     kept, url, withheld = set(), subscription.type_url, subscription.withheld
     for name in puts if withheld else ():
         if name in withheld:
@@ -47,8 +43,6 @@ def keep_back(subscription: Subscription, puts: Iterable[str], removals: Iterabl
 def release(subscription: Subscription) -> tuple[str, ...]:
     """The names that may go now: nobody is waited for any more, or what they are here has changed."""
     rule, withheld = subscription.rules.withheld, subscription.withheld
-    if rule is None:
-        return ()
     found = []
     for name, definition in list(withheld.items()):
         if not rule(subscription.type_url, name):
@@ -63,7 +57,7 @@ def release(subscription: Subscription) -> tuple[str, ...]:
 def _redefined(subscription: Subscription, name: str) -> bool:
     """Whether our own word on it changed. That it is gone is no word on those of peers."""
     rule, before = subscription.rules.withheld, subscription.withheld[name]
-    if rule is None or before is _REDEFINED or subscription.source.get(name) is None:
+    if before is _REDEFINED or subscription.source.get(name) is None:
         return before is _REDEFINED
     now = rule.definition(subscription.type_url, name)
     if now is None or now == before:

@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections import deque
 
+from peerd.model.horizon import BehindHorizonError
 from peerd.model.record import Record
 
 
@@ -25,10 +26,6 @@ class Span(Record, frozen=True):
 
     puts: tuple[str, ...]
     removals: tuple[str, ...]
-
-
-class BehindHorizonError(Exception):
-    """The span begins before what the log still holds; the client must resume by its versions."""
 
 
 class ChangeLog:
@@ -71,7 +68,7 @@ class ChangeLog:
             BehindHorizonError: *since* is before the horizon.
         """
         if since < self.horizon:
-            raise BehindHorizonError
+            raise BehindHorizonError(since, self.horizon)
         new: set[str] = set()
         put: dict[str, None] = {}
         removed: dict[str, None] = {}
@@ -105,7 +102,7 @@ class ChangeLog:
             BehindHorizonError: *since* is before the horizon of removals.
         """
         if since < self.removal_horizon:
-            raise BehindHorizonError
+            raise BehindHorizonError(since, self.removal_horizon)
         names: dict[str, None] = {}
         for index in range(bisect_right(self._revisions, since), len(self._ticks)):
             tick = self._ticks[index]

@@ -51,8 +51,6 @@ class FrameWriter:
 
 def with_aliases(resource: Resource) -> bytes:
     """The resource's frame with its aliases, as on-demand answers carry them (wire-contract §2.2)."""
-    if not resource.aliases:
-        return resource.frame
     return with_fields(
         resource.frame, b"".join(field(_ALIASES, alias.encode()) for alias in resource.alias_keys())
     )

@@ -88,10 +88,7 @@ class ResourceStore:
             UnknownTypeError: a change names a type the store does not hold; those before it stay staged.
         """
         for change in changes:
-            staged = self._staged.get(change.type_url)
-            if staged is None:
-                raise UnknownTypeError(change.type_url)
-            self._stage(staged, change)
+            self._stage(change)
 
     def commit(self, changes: Iterable[ResourceChange] = ()) -> int:
         """Stage *changes*, then make all that is staged one revision; returns it.
@@ -132,8 +129,6 @@ class ResourceStore:
         To be run to its end, one at a time; what is committed meanwhile belongs to the next window. Returns
         what truly changed, by type: nothing where no window is open.
         """
-        if not self.open:
-            return {}
         self._closing_head = self._head
         self._closing, self._committed = self._committed, {url: {} for url in self._collections}
         prepared = {}
@@ -169,9 +164,10 @@ class ResourceStore:
         """`Collection.difference`."""
         return self.collection(type_url).difference(held)
 
-    def _stage(self, staged: dict[str, Resource | None], change: ResourceChange) -> None:
+    def _stage(self, change: ResourceChange) -> None:
         url, name, resource = change.type_url, change.name, change.resource
-        collection, committed, closing = self._collections[url], self._committed[url], self._closing[url]
+        collection, staged = self.collection(url), self._staged[url]
+        committed, closing = self._committed[url], self._closing[url]
         if resource is not None:
             collection.index(resource)
         collection.unindex(staged.get(name), resource, committed.get(name), closing.get(name))

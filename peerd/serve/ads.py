@@ -13,7 +13,7 @@ from peerd.model.clock import Clock
 from peerd.model.types import ADDRESS, AUTHORIZATION, DELTA_METHOD, STATE_OF_THE_WORLD_METHOD
 from peerd.protocol.envelope import DeltaRequest, Node
 from peerd.protocol.interest import Interest
-from peerd.protocol.rules import TypeRules, Withheld
+from peerd.protocol.rules import NOTHING_WITHHELD, TypeRules, Withheld
 from peerd.protocol.server import DeltaServer, Outgoing
 from peerd.protocol.subscription import TypeStatus
 from peerd.resources.store import ResourceStore
@@ -40,7 +40,7 @@ def _own_pods(node: Node) -> tuple[str, ...]:
     return (f"node/{name}",) if name else ()
 
 
-def ztunnel_rules(withheld: Withheld | None = None) -> dict[str, TypeRules]:
+def ztunnel_rules(withheld: Withheld = NOTHING_WITHHELD) -> dict[str, TypeRules]:
     """How ztunnel's two types are served (decisions D8, D10, D12).
 
     *withheld* says what a ztunnel is not told for now (decision D13). Policies come from this cluster alone.

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 
 from peerd.limits import RESPONSE_BYTES, hits
 from peerd.model.address import NetworkAddress
+from peerd.model.horizon import BehindHorizonError
 from peerd.model.resource import ResourceChange
 from peerd.model.types import ADDRESS, AUTHORIZATION
 from peerd.model.wire import field, map_entry
 from peerd.protocol.envelope import parse_delta_response
-from peerd.resources.changelog import BehindHorizonError
 from peerd.resources.collection import MalformedVersionsError
 from peerd.resources.store import ResourceStore, UnknownTypeError
 from tests.support.delta import drop, policy, put, resource, ztunnel_store
