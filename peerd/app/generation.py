@@ -4,14 +4,16 @@ from collections.abc import Callable, Iterable, Sequence
 
 from peerd.derive.allocation import choose
 from peerd.derive.commit import Commit
+from peerd.kubeapi.resources import SERVICE_ENTRY
 from peerd.model.changes import Change, ObjectChange, OwnChange, TakeoverChange
 from peerd.model.clock import Clock
 from peerd.model.diagnostic import Diagnostic
 from peerd.model.federation import Takeover
 from peerd.publish.generated import GeneratedObjects
-from peerd.publish.generated_manifests import SERVICE_ENTRY, takeover_of
+from peerd.publish.generated_manifests import takeover_of
+from peerd.publish.permit import Permit
 from peerd.publish.recorded_allocations import RecordedAllocations
-from peerd.publish.writer import Permit, Writer
+from peerd.publish.writer import Writer
 
 
 class Generation:

@@ -17,8 +17,8 @@ from peerd.model.clock import Clock
 from peerd.model.config import ConfigError, ServeConfig
 from peerd.model.generated import IstiodFlags
 from peerd.publish.ca_secret import CaSecret, open_ca
+from peerd.publish.permit import Always, Permit
 from peerd.publish.root_config_maps import RootConfigMaps
-from peerd.publish.writer import Always, Permit
 from peerd.sources.kubernetes import KubernetesSource
 
 log = structlog.get_logger("peerd.kube")

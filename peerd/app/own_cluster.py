@@ -15,7 +15,7 @@ from peerd.model.generated import Generate, IstiodFlags
 if TYPE_CHECKING:
     from peerd.app.generation import Generation
     from peerd.app.publishing import Publishing
-    from peerd.publish.writer import Permit
+    from peerd.publish.permit import Permit
 
 _LOOK = 1.0  # seconds between two looks at who has spoken, and who writes
 

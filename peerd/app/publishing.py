@@ -14,6 +14,7 @@ import structlog
 from peerd.derive.commit import Commit
 from peerd.kubeapi.base import ApiTransport
 from peerd.kubeapi.objects import KubeObjects
+from peerd.kubeapi.resources import resource_of
 from peerd.model.changes import ObjectChange
 from peerd.model.clock import Clock
 from peerd.model.config import ServeConfig
@@ -32,15 +33,17 @@ from peerd.publish.gateway_status import Path, PathFacts, PeerFacts
 from peerd.publish.gateway_workloads import Installation
 from peerd.publish.lease import Lease
 from peerd.publish.leftovers import Leftovers
+from peerd.publish.names import LEASE_NAME
+from peerd.publish.notice import Notice, Transition
 from peerd.publish.own_gateway_status import OwnFacts
 from peerd.publish.probe import GatewayProbes, tls_probe
-from peerd.publish.statuses import OWNED, STATUS_KINDS, Statuses, resource
-from peerd.publish.writer import Notice, Ref, Transition, Writer
+from peerd.publish.ref import Ref
+from peerd.publish.statuses import OWNED, STATUS_KINDS, Statuses
+from peerd.publish.writer import Writer
 from peerd.transport.tls import TlsSource
 
 log = structlog.get_logger("peerd.publishing")
 
-LEASE_NAME = "peerd"
 _FLUSH = 0.1  # seconds that changes are gathered for
 _LOOK = 1.0  # and between two looks at what only time changes
 _SILENCE = 5.0  # what a restart finds stale is heard of a moment later
@@ -264,7 +267,7 @@ class Publishing:
             namespace, _, rest = name.rpartition("/")
             reason = "NotServed" if diagnostic.severity is Severity.ERROR else "NotAsMeant"
             text = f"{diagnostic.field}: {diagnostic.message}; {diagnostic.fix}"
-            self.events.say(About(resource(found), namespace, rest), WARNING, reason, text)
+            self.events.say(About(resource_of(found), namespace, rest), WARNING, reason, text)
 
     # -- what parts say ----------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from peerd.kubeapi.errors import ApiError
 from peerd.kubeapi.known import Known, Word
 from peerd.kubeapi.lists import EXPIRED, Event, GarbledError, Head, read_event, read_page
 from peerd.kubeapi.objects import NOT_FOUND, Resource
+from peerd.kubeapi.resources import DEFINITION
 from peerd.limits import LIST_PAGE_OBJECTS, SLICE_MS
 from peerd.model.kube.meta import ObjectKey
 from peerd.model.record import Record
@@ -43,10 +44,6 @@ _UNAUTHORIZED = 401
 _CANNOT_STREAM = frozenset({400, 422})
 _PAGED_AFTER = 3  # a streamed list that failed so often is tried in pages, in case streaming is what fails
 _PATIENCE = 3  # failures in a row that are nobody's business yet
-
-_DEFINITIONS = Resource(
-    "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
-)
 
 
 class Target(Record, frozen=True):
@@ -255,7 +252,7 @@ class Reflector:
 
     async def _undefined(self) -> bool | None:
         """Whether there is no CustomResourceDefinition of the kind; None where we may not know."""
-        response = await self._transport.request("GET", _DEFINITIONS.path(name=self._target.name))
+        response = await self._transport.request("GET", DEFINITION.path(name=self._target.name))
         if response.status not in {200, NOT_FOUND, _FORBIDDEN}:
             raise ApiError(f"get CustomResourceDefinition {self._target.name}", response)
         return {200: False, NOT_FOUND: True}.get(response.status)

@@ -4,7 +4,7 @@ Which address a host gets is a pure choice (peerd/derive); this is its one write
 win, a new one is on disk before derivation hears of it, a freed address rests for an hour.
 """
 
-from collections.abc import Callable, Collection, Iterable, Set
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -13,14 +13,9 @@ from peerd.model.clock import Clock
 from peerd.model.diagnostic import Diagnostic
 from peerd.model.federation import Allocation
 from peerd.model.record import Record
+from peerd.publish.pools import REST_SECONDS, Choose, exhausted
 from peerd.state.errors import StateError
 from peerd.state.table import Table
-
-REST_SECONDS = 3600.0
-"""How long a freed address is given to nobody else: longer than any client caches a name (D28)."""
-
-Choose = Callable[[str, str, Set[bytes]], Allocation | None]
-"""Called with host, pool and the addresses that are taken; None where the pool has no free one."""
 
 
 class _Entry(Record, frozen=True, omit_defaults=True):
@@ -70,15 +65,7 @@ class Allocations:
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
         """Hosts that have no address because their pool is exhausted."""
-        return tuple(
-            Diagnostic(
-                f"Host/{host}",
-                "address",
-                f"pool {pool} has no free address",
-                "make fewer services global, or wait: a freed address rests for an hour",
-            )
-            for host, pool in sorted(self._waiting.items())
-        )
+        return exhausted(self._waiting)
 
     def want(self, hosts: Iterable[tuple[str, str | None]]) -> None:
         """Take what derivation wants: (host, pool), or (host, None) where it is no longer wanted."""

@@ -23,17 +23,16 @@ from peerd.kubeapi.base import ApiTransport
 from peerd.kubeapi.continuity import Continuity
 from peerd.kubeapi.errors import ApiError
 from peerd.kubeapi.lists import Head
-from peerd.kubeapi.objects import KubeObjects, Resource
+from peerd.kubeapi.objects import KubeObjects
 from peerd.kubeapi.reflector import Reflector, Target
+from peerd.kubeapi.resources import SECRET
 from peerd.model.clock import Clock
 from peerd.model.generated import FIELD_MANAGER
 from peerd.model.kube.meta import ObjectKey
+from peerd.publish.names import GIVEN_CA, SELF_MADE_CA
 
 log = structlog.get_logger("peerd.ca")
 
-GIVEN = "cacerts"
-SELF_MADE = "istio-ca-secret"
-SECRET = Resource("", "v1", "secrets", "Secret")
 _TYPE = "istio.io/ca-root"  # as istiod has it; a Secret's type never changes
 _CONFLICT = 409
 _DAY = 86_400.0
@@ -87,8 +86,8 @@ class CaSecret:
         self._changed, self._faulty = changed, faulty
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow(self._name, self))
-            if self._name != GIVEN:
-                tasks.create_task(self._follow(GIVEN, _Rival(self._fault)))
+            if self._name != GIVEN_CA:
+                tasks.create_task(self._follow(GIVEN_CA, _Rival(self._fault)))
             while True:
                 await asyncio.sleep(_DAY)
                 if expiring is not None:
@@ -144,8 +143,8 @@ class _Rival:
 
     def put(self, head: Head, _raw: bytes | msgspec.Raw, *, event: bool) -> None:  # noqa: ARG002 (Handler's)
         self._fault(
-            f"Secret/{head.key}: appeared while {SELF_MADE} signs; to use it, add its root to root-cert.pem"
-            f" of {SELF_MADE}, wait until every workload has that, then restart peerd"
+            f"Secret/{head.key}: appeared while {SELF_MADE_CA} signs; to use it, add its root to"
+            f" root-cert.pem of {SELF_MADE_CA}, wait until every workload has that, then restart peerd"
         )
 
     def delete(self, _key: ObjectKey) -> None:
@@ -175,9 +174,9 @@ async def open_ca(
         ApiError, ApiUnreachableError: it can be neither read nor made.
     """
     objects, namespace = KubeObjects(transport), continuity.namespace
-    name, tree = GIVEN, await objects.get(SECRET, namespace, GIVEN)
+    name, tree = GIVEN_CA, await objects.get(SECRET, namespace, GIVEN_CA)
     if tree is None:
-        name = SELF_MADE
+        name = SELF_MADE_CA
         tree = await objects.get(SECRET, namespace, name)
         tree = tree or await _make(objects, namespace, organization, clock.time())
     bundle = _read(f"Secret/{namespace}/{name}", tree, clock.time(), name)
@@ -188,18 +187,18 @@ async def _make(objects: KubeObjects, namespace: str, organization: str, now: fl
     root = authority.make_root(organization, now)
     files = authority.cacerts_files(root.certificate, root.key, (), (root.certificate,))
     manifest = {
-        "metadata": {"namespace": namespace, "name": SELF_MADE},
+        "metadata": {"namespace": namespace, "name": SELF_MADE_CA},
         "type": _TYPE,
         "data": {name: base64.b64encode(value).decode("ascii") for name, value in files.items()},
     }
     try:
         made = await objects.create(SECRET, manifest, manager=FIELD_MANAGER)
     except ApiError as error:
-        found = await objects.get(SECRET, namespace, SELF_MADE) if error.status == _CONFLICT else None
+        found = await objects.get(SECRET, namespace, SELF_MADE_CA) if error.status == _CONFLICT else None
         if found is None:
             raise
         return found  # somebody else was first
-    log.info("root_made", secret=f"{namespace}/{SELF_MADE}")
+    log.info("root_made", secret=f"{namespace}/{SELF_MADE_CA}")
     return made
 
 
@@ -210,7 +209,7 @@ def _read(where: str, tree: _Tree, now: float, name: str) -> CaBundle:
         }
     except (binascii.Error, TypeError) as error:
         raise BundleError(f"{where}: data is not base64: {error}") from error
-    return bundle_of(data, where, now, self_made=name == SELF_MADE)
+    return bundle_of(data, where, now, self_made=name == SELF_MADE_CA)
 
 
 def _ignore(_what: object) -> None:

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from peerd.publish.events import NORMAL, WARNING
-from peerd.publish.writer import Transition
+from peerd.publish.notice import Transition
 
 
 class Word(NamedTuple):

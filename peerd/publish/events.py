@@ -17,17 +17,17 @@ import structlog
 from peerd.kubeapi.base import ApiUnreachableError
 from peerd.kubeapi.errors import ApiError
 from peerd.kubeapi.objects import KubeObjects, Resource
+from peerd.kubeapi.resources import EVENT
 from peerd.limits import EVENTS, EVENTS_PER_OBJECT, EVENTS_WAITING, KUBE_WRITE_S, hit
 from peerd.model.clock import Clock
 from peerd.model.generated import FIELD_MANAGER
 from peerd.model.record import Record
 from peerd.publish.conditions import shortened
-from peerd.publish.pace import Bucket, retry_wait
-from peerd.publish.writer import Permit
+from peerd.publish.pace import Bucket, keep_working, retry_wait
+from peerd.publish.permit import Permit
 
 log = structlog.get_logger("peerd.events")
 
-EVENT = Resource("", "v1", "events", "Event")
 NORMAL, WARNING = "Normal", "Warning"
 _REFILL = 60.0  # seconds until an object that was told EVENTS_PER_OBJECT times may be told once more
 _AGAIN = 600.0  # seconds for which the same thing about the same object is not told again
@@ -126,14 +126,7 @@ class Events:
 
     async def run(self) -> None:
         """Write until cancelled."""
-        while True:
-            self._wake.clear()
-            wait = await self.work()
-            try:
-                async with asyncio.timeout(wait):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+        await keep_working(self.work, self._wake)
 
     async def work(self) -> float | None:
         """Write what may be written now; returns the seconds until more may be, None for never."""

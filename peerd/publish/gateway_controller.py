@@ -14,22 +14,23 @@ import yaml
 from peerd.derive.gateway_config import is_own
 from peerd.kubeapi.base import ApiUnreachableError
 from peerd.kubeapi.errors import ApiError
-from peerd.kubeapi.objects import KubeObjects, Resource
+from peerd.kubeapi.objects import KubeObjects
+from peerd.kubeapi.resources import CONFIG_MAP, SERVICE
 from peerd.model.kube.gateway import Gateway
 from peerd.model.kube.meta import ObjectKey
 from peerd.publish.gateway_workloads import (
     RESOURCES,
-    SERVICE,
     Installation,
     ParameterError,
     workloads,
 )
 from peerd.publish.own_gateway_status import OwnFacts, service_addresses
-from peerd.publish.writer import Permit, Ref, Writer
+from peerd.publish.permit import Permit
+from peerd.publish.ref import Ref
+from peerd.publish.writer import Writer
 
 log = structlog.get_logger("peerd.gateways")
 
-CONFIG_MAP = Resource("", "v1", "configmaps", "ConfigMap")
 _LOOK = 5.0  # seconds between two looks at parameters and addresses
 
 

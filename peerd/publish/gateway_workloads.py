@@ -11,18 +11,14 @@ from typing import Any
 from peerd.derive import labels
 from peerd.derive.gateway_config import exposed_port
 from peerd.derive.gateways import gateway_service_account, hbone_port
-from peerd.kubeapi.objects import Resource
+from peerd.kubeapi.resources import AUTOSCALER, DEPLOYMENT, DISRUPTION_BUDGET, SERVICE, SERVICE_ACCOUNT
 from peerd.model.gateway_config import READY_PATH, envoy_command
 from peerd.model.generated import GENERATED_LABEL, GENERATED_VALUE
 from peerd.model.kube.gateway import Gateway
 from peerd.model.record import Record
-from peerd.publish.writer import Ref
+from peerd.publish.names import ROOTS
+from peerd.publish.ref import Ref
 
-DEPLOYMENT = Resource("apps", "v1", "deployments", "Deployment")
-SERVICE = Resource("", "v1", "services", "Service")
-SERVICE_ACCOUNT = Resource("", "v1", "serviceaccounts", "ServiceAccount")
-DISRUPTION_BUDGET = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
-AUTOSCALER = Resource("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
 RESOURCES = (SERVICE_ACCOUNT, SERVICE, DEPLOYMENT, DISRUPTION_BUDGET, AUTOSCALER)
 """In the order in which they are written."""
 
@@ -255,7 +251,7 @@ def _deployment(gateway: Gateway, installation: Installation, *, scaled: bool) -
                     ]
                 },
             },
-            {"name": "roots", "configMap": {"name": "istio-ca-root-cert"}},
+            {"name": "roots", "configMap": {"name": ROOTS}},
         ],
     }
     template = {

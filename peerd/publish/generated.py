@@ -11,14 +11,16 @@ from typing import Any
 
 import msgspec
 
+from peerd.kubeapi.resources import SERVICE_ENTRY
 from peerd.limits import GENERATED_BYTES, hit
 from peerd.model.changes import OwnChange
 from peerd.model.diagnostic import Diagnostic
 from peerd.model.federation import Takeover
 from peerd.model.generated import Generated, GeneratedServiceEntry
 from peerd.model.record import Record
-from peerd.publish.generated_manifests import GATEWAY, RESOURCES, SERVICE_ENTRY, manifest, order_of, ref_of
-from peerd.publish.writer import Observed, Ref, Writer
+from peerd.publish.generated_manifests import GATEWAY, RESOURCES, manifest, order_of, ref_of
+from peerd.publish.ref import Observed, Ref
+from peerd.publish.writer import Writer
 
 
 class _Live(Record, frozen=True):

@@ -6,7 +6,7 @@ Only what is said is written: an absent field, not an empty one, so that the API
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from peerd.kubeapi.objects import Resource
+from peerd.kubeapi.resources import SERVICE_ENTRY, WORKLOAD_ENTRY
 from peerd.model.federation import Takeover
 from peerd.model.generated import (
     GENERATED_LABEL,
@@ -16,10 +16,8 @@ from peerd.model.generated import (
     GeneratedServiceEntry,
     GeneratedWorkloadEntry,
 )
-from peerd.publish.writer import Ref
+from peerd.publish.ref import Ref
 
-SERVICE_ENTRY = Resource("networking.istio.io", "v1", "serviceentries", "ServiceEntry")
-WORKLOAD_ENTRY = Resource("networking.istio.io", "v1", "workloadentries", "WorkloadEntry")
 RESOURCES = {resource.kind: resource for resource in (SERVICE_ENTRY, WORKLOAD_ENTRY)}
 
 SERVICE = "peering.peerd.io/service"

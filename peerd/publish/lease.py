@@ -16,13 +16,13 @@ import structlog
 
 from peerd.kubeapi.base import ApiUnreachableError
 from peerd.kubeapi.errors import ApiError
-from peerd.kubeapi.objects import KubeObjects, Resource
+from peerd.kubeapi.objects import KubeObjects
+from peerd.kubeapi.resources import LEASE
 from peerd.model.clock import Clock
 from peerd.model.generated import FIELD_MANAGER
 
 log = structlog.get_logger("peerd.lease")
 
-LEASE = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 DURATION = 9.0
 MARGIN = 2.0  # before the end of the duration the holder stops
 RENEW = 3.0  # seconds between renewals, and between looks of those who wait
@@ -30,7 +30,7 @@ _CONFLICT = 409
 
 
 class Lease:
-    """`peerd.publish.writer.Permit`, once `run` is under way.
+    """`peerd.publish.permit.Permit`, once `run` is under way.
 
     Args:
         objects: the API server.

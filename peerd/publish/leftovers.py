@@ -11,13 +11,12 @@ import structlog
 
 from peerd.kubeapi.base import ApiTransport, ApiUnreachableError
 from peerd.kubeapi.errors import ApiError
-from peerd.kubeapi.objects import Resource
+from peerd.kubeapi.resources import SECRET
 from peerd.model.kube.meta import KubeRecord
 from peerd.publish.events import WARNING, About, Events
 
 log = structlog.get_logger("peerd.leftovers")
 
-SECRET = Resource("", "v1", "secrets", "Secret")
 SELECTOR = "istio/multiCluster=true"
 INTERVAL = 600.0
 _PAGE = "100"

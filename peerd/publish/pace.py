@@ -1,6 +1,8 @@
-"""How fast may be written: a bucket for all, a smaller one for each object, and waits between retries."""
+"""How fast may be written: a bucket for all, one for each object, waits between retries, and the loop."""
 
+import asyncio
 import random
+from collections.abc import Awaitable, Callable
 
 RETRY_FIRST = 1.0
 RETRY_LONGEST = 60.0
@@ -35,3 +37,15 @@ def retry_wait(failures: int, source: random.Random) -> float:
     """Seconds before the next attempt: from half of to a whole bound that doubles from 1 s to 60 s."""
     bound = min(RETRY_LONGEST, RETRY_FIRST * 2.0 ** min(failures, 10))
     return source.uniform(bound / 2, bound)
+
+
+async def keep_working(work: Callable[[], Awaitable[float | None]], wake: asyncio.Event) -> None:
+    """Call *work*, and again when *wake* is set or the seconds it returned (None: any) are over, for ever."""
+    while True:
+        wake.clear()
+        wait = await work()
+        try:
+            async with asyncio.timeout(wait):
+                await wake.wait()
+        except TimeoutError:
+            pass

@@ -18,7 +18,7 @@ from peerd.model.identity import SpiffeId
 from peerd.model.kube.meta import ObjectKey
 from peerd.publish.gateway_status import Path, PathFacts
 from peerd.publish.pace import Bucket
-from peerd.publish.writer import Permit
+from peerd.publish.permit import Permit
 from peerd.transport.tls import TlsError, TlsSource, client_context, peer_certificate
 
 log = structlog.get_logger("peerd.probe")

@@ -18,13 +18,10 @@ from peerd.model.diagnostic import Diagnostic
 from peerd.model.federation import Allocation
 from peerd.model.kube.istio import ServiceEntry
 from peerd.model.record import Record
-
-REST_SECONDS = 3600.0
-"""As in peerd/publish/allocations.py."""
+from peerd.publish.pools import REST_SECONDS, Choose, exhausted
 
 KIND = "ServiceEntry"
 
-Choose = Callable[[str, str, Set[bytes]], Allocation | None]
 Addresses = dict[str, tuple[str, ...]]
 Recorder = Callable[[str, Addresses | None], None]
 """Takes `ServiceEntry/<namespace>/<name>` and its addresses by host; None: the object is gone."""
@@ -182,15 +179,7 @@ class RecordedAllocations:
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
         """Hosts that have no address because their pool is exhausted."""
-        return tuple(
-            Diagnostic(
-                f"Host/{host}",
-                "address",
-                f"pool {pool} has no free address",
-                "make fewer services global, or wait: a freed address rests for an hour",
-            )
-            for host, pool in sorted(self._exhausted.items())
-        )
+        return exhausted(self._exhausted)
 
     def _lacks(self, host: str, entry: _Entry, *, own: bool) -> bool:
         """Whether a wanted host has no record there, or one of ours that is not what is served."""

@@ -18,8 +18,9 @@ from peerd.kubeapi.base import ApiTransport, ApiUnreachableError
 from peerd.kubeapi.continuity import Continuity
 from peerd.kubeapi.errors import ApiError
 from peerd.kubeapi.lists import Head
-from peerd.kubeapi.objects import KubeObjects, Resource
+from peerd.kubeapi.objects import NOT_FOUND, KubeObjects
 from peerd.kubeapi.reflector import Reflector, Target
+from peerd.kubeapi.resources import CONFIG_MAP
 from peerd.limits import KUBE_WRITES, OBJECT_WRITES, hit
 from peerd.model.changes import Change, ObjectChange
 from peerd.model.clock import Clock
@@ -27,20 +28,17 @@ from peerd.model.generated import FIELD_MANAGER, GENERATED_LABEL, GENERATED_VALU
 from peerd.model.kube.core import ConfigMap
 from peerd.model.kube.meta import ObjectKey
 from peerd.model.record import Record
+from peerd.publish.names import REVOKED, ROOTS
 from peerd.publish.pace import Bucket, retry_wait
-from peerd.publish.writer import Permit
+from peerd.publish.permit import Permit
 
 log = structlog.get_logger("peerd.roots")
 
-ROOTS = "istio-ca-root-cert"
 ROOTS_KEY = "root-cert.pem"
-REVOKED = "istio-ca-crl"
-CONFIG_MAP = Resource("", "v1", "configmaps", "ConfigMap")
 _LEFT_OUT = frozenset({"kube-system", "kube-public", "kube-node-lease", "local-path-storage"})
 _LABELS = {GENERATED_LABEL: GENERATED_VALUE, "istio.io/config": "true"}
 _PER_OBJECT_SECONDS = 10.0
 _LOOK = 1.0  # seconds between two looks whether the permit is held
-_NOT_FOUND = 404
 
 _Data = dict[str, str]
 
@@ -205,7 +203,7 @@ class RootConfigMaps:
         try:
             await self._objects.apply(CONFIG_MAP, manifest, manager=FIELD_MANAGER)
         except ApiError as error:
-            if error.status == _NOT_FOUND:  # the namespace went meanwhile; its own event says so
+            if error.status == NOT_FOUND:  # the namespace went meanwhile; its own event says so
                 return
             if "being terminated" in str(error):
                 return

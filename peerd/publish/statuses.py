@@ -7,20 +7,20 @@ what they are to be. Nothing is said before `settle`: half of what is known woul
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from peerd.kubeapi.objects import Resource
+from peerd.kubeapi.resources import GATEWAY, GATEWAY_CLASS, SERVICE
 from peerd.model.clock import Clock
 from peerd.model.diagnostic import Diagnostic
 from peerd.model.federation import FederatedName
 from peerd.model.kube.core import Service
 from peerd.model.kube.gateway import Gateway, GatewayClass
-from peerd.model.kube.kinds import GATEWAY, GATEWAY_CLASS, SERVICE, Kind
 from peerd.model.kube.meta import KubeObject, ObjectKey, StatusCondition
 from peerd.protocol.peer_state import PeerState
 from peerd.publish import gateway_status, service_status
 from peerd.publish.conditions import PROBLEM, Condition, observed_tree, status_tree
 from peerd.publish.gateway_status import Path, PathFacts, PeerFacts
 from peerd.publish.own_gateway_status import OwnFacts, own_status
-from peerd.publish.writer import Observed, Ref, Writer
+from peerd.publish.ref import Observed, Ref
+from peerd.publish.writer import Writer
 
 _T = TypeVar("_T")
 
@@ -34,12 +34,7 @@ OWNED = frozenset(
 """Types that only peerd writes: by them a status of ours is known after a restart."""
 
 
-def resource(kind: Kind) -> Resource:
-    """Where objects of a kind are written."""
-    return Resource(kind.group, kind.versions[0], kind.plural, kind.name, kind.namespaced)
-
-
-_RESOURCES = {kind.name: resource(kind) for kind in (GATEWAY, GATEWAY_CLASS, SERVICE)}
+_RESOURCES = {resource.kind: resource for resource in (GATEWAY, GATEWAY_CLASS, SERVICE)}
 
 
 class Statuses:

@@ -11,34 +11,28 @@ from typing import Any
 
 from peerd.kubeapi.errors import ApiError
 from peerd.kubeapi.objects import NOT_FOUND, KubeObjects, Resource
-from peerd.model.generated import FIELD_MANAGER, GENERATED_LABEL, GENERATED_VALUE
-
-DEPLOYMENT = Resource("apps", "v1", "deployments", "Deployment")
-POD = Resource("", "v1", "pods", "Pod")
-SECRET = Resource("", "v1", "secrets", "Secret")
-CONFIG_MAP = Resource("", "v1", "configmaps", "ConfigMap")
-LEASE = Resource("coordination.k8s.io", "v1", "leases", "Lease")
-
-GENERATED = (
-    Resource("networking.istio.io", "v1", "serviceentries", "ServiceEntry"),
-    Resource("networking.istio.io", "v1", "workloadentries", "WorkloadEntry"),
-    Resource("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler"),
-    Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget"),
+from peerd.kubeapi.resources import (
+    CONFIG_MAP,
     DEPLOYMENT,
-    Resource("", "v1", "services", "Service"),
-    Resource("", "v1", "serviceaccounts", "ServiceAccount"),
+    GATEWAY,
+    GATEWAY_CLASS,
+    LEASE,
+    POD,
+    SECRET,
+    SERVICE,
 )
-"""Kinds of which peerd generates objects."""
+from peerd.model.generated import FIELD_MANAGER, GENERATED_LABEL, GENERATED_VALUE
+from peerd.publish import gateway_workloads, generated_manifests
+from peerd.publish.names import LEASE_NAME, REVOKED, ROOTS, SELF_MADE_CA
 
-ANNOTATED = (
-    Resource("gateway.networking.k8s.io", "v1", "gateways", "Gateway"),
-    Resource("gateway.networking.k8s.io", "v1", "gatewayclasses", "GatewayClass", namespaced=False),
-    Resource("", "v1", "services", "Service"),
-)
+GENERATED = (*generated_manifests.RESOURCES.values(), *reversed(gateway_workloads.RESOURCES))
+"""Kinds of which peerd generates objects, in the order in which they go."""
+
+ANNOTATED = (GATEWAY, GATEWAY_CLASS, SERVICE)
 """Kinds of which peerd writes parts: conditions, annotations."""
 
-ROOT_CONFIG_MAP = "istio-ca-root-cert"
-CA_SECRET = "istio-ca-secret"  # noqa: S105 (a name)
+PURGED = ((SECRET, SELF_MADE_CA), (CONFIG_MAP, ROOTS), (CONFIG_MAP, REVOKED))
+"""What issued certificates rest on, by name: the Secret of the system namespace, ConfigMaps of all."""
 
 _CONFLICT = 409
 _POLL_SECONDS = 0.5
@@ -80,7 +74,7 @@ class Uninstall:
             for tree in await self._list(resource):
                 await self._clear(resource, tree)
         for tree in await self._list(LEASE, self._namespace):
-            if tree["metadata"]["name"].startswith("peerd"):
+            if tree["metadata"]["name"].partition("-")[0] == LEASE_NAME and _managed(tree):
                 await self._delete(LEASE, tree)
         if purge:
             await self._purge()
@@ -126,10 +120,10 @@ class Uninstall:
     # -- objects -----------------------------------------------------------------------------------------
 
     async def _list(
-        self, resource: Resource, namespace: str = "", *, labels: str = ""
+        self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = ""
     ) -> list[dict[str, Any]]:
         try:
-            return await self._objects.list(resource, namespace, labels=labels)
+            return await self._objects.list(resource, namespace, labels=labels, fields=fields)
         except ApiError as error:
             if error.status == NOT_FOUND:
                 return []  # the kind is not installed
@@ -163,12 +157,12 @@ class Uninstall:
                 self._say(f"cleared {where}{part}")
 
     async def _purge(self) -> None:
-        for tree in await self._list(SECRET, self._namespace):
-            if tree["metadata"]["name"] == CA_SECRET and _managed(tree):
-                await self._delete(SECRET, tree)
-        for tree in await self._list(CONFIG_MAP):
-            if tree["metadata"]["name"] == ROOT_CONFIG_MAP and _managed(tree):
-                await self._delete(CONFIG_MAP, tree)
+        for resource, name in PURGED:
+            namespace = self._namespace if resource is SECRET else ""
+            # By name, so that the right to these alone is enough.
+            for tree in await self._list(resource, namespace, fields=f"metadata.name={name}"):
+                if _managed(tree):
+                    await self._delete(resource, tree)
 
 
 def _managed(tree: Mapping[str, Any]) -> set[str]:

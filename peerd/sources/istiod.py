@@ -9,13 +9,11 @@ from peerd.derive.istiod_flags import istiod_flags
 from peerd.kubeapi.base import ApiTransport
 from peerd.kubeapi.continuity import Continuity
 from peerd.kubeapi.lists import Head
-from peerd.kubeapi.objects import Resource
 from peerd.kubeapi.reflector import Reflector, Target
+from peerd.kubeapi.resources import DEPLOYMENT
 from peerd.model.generated import IstiodFlags
 from peerd.model.kube.apps import Deployment
 from peerd.model.kube.meta import ObjectKey
-
-DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
 
 
 class _Event(msgspec.Struct, frozen=True, gc=False):
@@ -44,7 +42,7 @@ class IstiodWatch:
         self._held: dict[ObjectKey, Deployment] = {}
         self._complete = False
         self.flags: IstiodFlags | None = None
-        target = Target((DEPLOYMENTS,), namespace)
+        target = Target((DEPLOYMENT,), namespace)
         self._reflector = Reflector(transport, target, self, continuity, random)
 
     async def run(self) -> None:

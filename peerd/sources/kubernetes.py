@@ -13,8 +13,8 @@ import msgspec
 from peerd.kubeapi.base import ApiTransport
 from peerd.kubeapi.continuity import Continuity
 from peerd.kubeapi.lists import Head
-from peerd.kubeapi.objects import Resource
 from peerd.kubeapi.reflector import Reflector, Target
+from peerd.kubeapi.resources import resource_of
 from peerd.model.diagnostic import Diagnostic
 from peerd.model.kube.kinds import CONFIG_MAP, KINDS, POD, Kind
 from peerd.model.kube.meta import ObjectKey
@@ -68,10 +68,7 @@ class KubernetesSource:
         return Reflector(self._transport, follower.target, follower, self._continuity, self._random)
 
     def _targets(self, kind: Kind) -> Iterable[Target]:
-        versions = tuple(
-            Resource(kind.group, version, kind.plural, kind.name, kind.namespaced)
-            for version in kind.versions
-        )
+        versions = tuple(resource_of(kind, version) for version in kind.versions)
         if kind is not CONFIG_MAP:
             return (Target(versions, defined=kind.group not in _BUILT_IN_GROUPS),)
         names = ("istio", f"istio-{self._revision}") if self._revision else ("istio",)

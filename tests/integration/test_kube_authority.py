@@ -13,9 +13,10 @@ from peerd.kubeapi.continuity import Continuity
 from peerd.kubeapi.credentials import Credentials
 from peerd.kubeapi.http import HttpTransport
 from peerd.model.changes import ObjectChange
-from peerd.publish.ca_secret import SELF_MADE, CaSecret, open_ca
-from peerd.publish.root_config_maps import ROOTS, RootConfigMaps
-from peerd.publish.writer import Always
+from peerd.publish.ca_secret import CaSecret, open_ca
+from peerd.publish.names import ROOTS, SELF_MADE_CA
+from peerd.publish.permit import Always
+from peerd.publish.root_config_maps import RootConfigMaps
 from peerd.serve.token_review import TokenReviewVerifier
 from peerd.serve.tokens import TokenRefusedError, VerifiedToken
 from peerd.sources.kubernetes import KubernetesSource
@@ -92,7 +93,7 @@ async def test_replicas_that_start_together_make_one_root(
     """And it is followed: what is written into the Secret signs a moment later."""
     cas: list[CaSecret] = await asyncio.gather(*(ca_of(transport) for _ in range(6)))
     assert len({each.bundle.roots_text for each in cas}) == 1
-    manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": {"namespace": SYSTEM, "name": SELF_MADE}}
+    manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": {"namespace": SYSTEM, "name": SELF_MADE_CA}}
     held = api_server.admin.get(manifest)
     assert held is not None
     assert held["type"] == "istio.io/ca-root"

@@ -3,7 +3,8 @@
 import pytest
 
 from peerd.model.federation import Allocation
-from peerd.publish.allocations import REST_SECONDS, Allocations
+from peerd.publish.allocations import Allocations
+from peerd.publish.pools import REST_SECONDS
 from peerd.state.errors import StateError
 from peerd.state.table import Table
 from tests.support.stepping import SteppedTime

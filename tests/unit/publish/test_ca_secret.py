@@ -9,7 +9,8 @@ import pytest
 from peerd.ca.bundle import BundleError, CaBundle
 from peerd.kubeapi.continuity import Continuity
 from peerd.model.generated import GENERATED_LABEL
-from peerd.publish.ca_secret import GIVEN, SELF_MADE, CaSecret, open_ca
+from peerd.publish.ca_secret import CaSecret, open_ca
+from peerd.publish.names import GIVEN_CA, SELF_MADE_CA
 from tests.support.cas import NOW, Turned, self_signed_files
 from tests.support.fake_apiserver import FakeApiServer, kinds
 from tests.support.fake_apiserver.server import FakeTransport
@@ -60,10 +61,10 @@ async def test_the_operators_secret_comes_first() -> None:
     """`cacerts`, though a root that was made once lies there too."""
     server = kinds.cluster()
     given, made = self_signed_files(), self_signed_files()
-    server.put(secret(GIVEN, given))
-    server.put(secret(SELF_MADE, made))
+    server.put(secret(GIVEN_CA, given))
+    server.put(secret(SELF_MADE_CA, made))
     assert (await opened(server)).bundle.roots_pem == given["root-cert.pem"]
-    server.delete("Secret", "istio-system", GIVEN)
+    server.delete("Secret", "istio-system", GIVEN_CA)
     assert (await opened(server)).bundle.roots_pem == made["root-cert.pem"]
 
 
@@ -76,7 +77,7 @@ async def test_where_there_is_none_a_root_is_made_once() -> None:
     assert first.bundle == again.bundle
     assert first.bundle.is_root
     ((key, tree),) = server.objects("Secret").items()
-    assert key == ("istio-system", SELF_MADE)
+    assert key == ("istio-system", SELF_MADE_CA)
     assert tree["type"] == "istio.io/ca-root"
     assert GENERATED_LABEL not in tree["metadata"].get("labels", {})
 
@@ -95,10 +96,10 @@ async def test_of_many_who_start_together_one_makes_the_root() -> None:
 async def test_a_secret_that_is_no_ca_stops_the_start() -> None:
     """Nothing is made in its stead: it is the operator's."""
     server = kinds.cluster()
-    server.put(secret(GIVEN, {"ca-cert.pem": b"x"}))
+    server.put(secret(GIVEN_CA, {"ca-cert.pem": b"x"}))
     with pytest.raises(BundleError, match=r"Secret/istio-system/cacerts: ca-key\.pem"):
         await opened(server)
-    broken = secret(GIVEN, {})
+    broken = secret(GIVEN_CA, {})
     broken["data"] = {"ca-cert.pem": "%"}
     server.put(broken)
     with pytest.raises(BundleError, match="not base64"):
@@ -109,12 +110,12 @@ async def test_a_secret_that_is_no_ca_stops_the_start() -> None:
 async def test_a_new_content_is_taken_up_at_once() -> None:
     """A rotation, as seen in the Secret; telling the same again changes nothing."""
     server = kinds.cluster()
-    server.put(secret(GIVEN, self_signed_files()))
+    server.put(secret(GIVEN_CA, self_signed_files()))
     watched = Watched(await opened(server))
     await asyncio.sleep(1)
     assert watched.changes == []
     rotated = self_signed_files()
-    server.put(secret(GIVEN, rotated))
+    server.put(secret(GIVEN_CA, rotated))
     await asyncio.sleep(1)
     assert [each.roots_pem for each in watched.changes] == [rotated["root-cert.pem"]]
     assert watched.ca.bundle is watched.changes[0]
@@ -126,18 +127,18 @@ async def test_a_bad_content_is_told_and_the_good_one_signs_on() -> None:
     """As is the Secret's deletion; a good content ends it."""
     server = kinds.cluster()
     good = self_signed_files()
-    server.put(secret(GIVEN, good))
+    server.put(secret(GIVEN_CA, good))
     watched = Watched(await opened(server))
     await asyncio.sleep(1)
-    server.put(secret(GIVEN, {**good, "root-cert.pem": b"rubbish"}))
+    server.put(secret(GIVEN_CA, {**good, "root-cert.pem": b"rubbish"}))
     await asyncio.sleep(1)
     assert "root-cert.pem" in watched.ca.problem
     assert watched.faults == [watched.ca.problem]
-    server.delete("Secret", "istio-system", GIVEN)
+    server.delete("Secret", "istio-system", GIVEN_CA)
     await asyncio.sleep(1)
     assert "is gone" in watched.ca.problem
     assert watched.ca.bundle.roots_pem == good["root-cert.pem"]
-    server.put(secret(GIVEN, good))
+    server.put(secret(GIVEN_CA, good))
     await asyncio.sleep(1)
     assert watched.ca.problem == ""
     assert watched.changes == []
@@ -152,7 +153,7 @@ async def test_a_given_ca_that_appears_later_is_not_switched_to() -> None:
     before = ca.bundle
     watched = Watched(ca)
     await asyncio.sleep(1)
-    server.put(secret(GIVEN, self_signed_files()))
+    server.put(secret(GIVEN_CA, self_signed_files()))
     await asyncio.sleep(1)
     assert ca.bundle is before
     assert "Secret/istio-system/cacerts: appeared" in watched.faults[-1]
@@ -163,7 +164,7 @@ async def test_a_given_ca_that_appears_later_is_not_switched_to() -> None:
 async def test_what_ends_soon_is_told_daily() -> None:
     """Certificates of an eighth of a year's rest."""
     server = kinds.cluster()
-    server.put(secret(GIVEN, self_signed_files(NOW - 3640 * 86_400.0)))
+    server.put(secret(GIVEN_CA, self_signed_files(NOW - 3640 * 86_400.0)))
     watched = Watched(await opened(server))
     await asyncio.sleep(86_400 * 2.5)
     assert len(watched.warnings) == 2

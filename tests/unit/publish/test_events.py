@@ -12,7 +12,8 @@ from peerd.limits import EVENTS, EVENTS_PER_OBJECT, EVENTS_WAITING, hits
 from peerd.publish.event_words import OBJECT_WORDS, WORDS, word_of
 from peerd.publish.events import NORMAL, WARNING, About, Events
 from peerd.publish.leftovers import INTERVAL, Leftovers
-from peerd.publish.writer import NoticeKind, Ref, Transition
+from peerd.publish.notice import NoticeKind, Transition
+from peerd.publish.ref import Ref
 from tests.support.fake_objects import FakeObjects, status
 from tests.support.stepping import SteppedTime
 

@@ -9,7 +9,8 @@ from peerd.model.changes import ObjectChange, OwnChange
 from peerd.model.federation import Allocation
 from peerd.model.kube.istio import ServiceEntry
 from peerd.model.kube.meta import ObjectKey
-from peerd.publish.recorded_allocations import REST_SECONDS, RecordedAllocations
+from peerd.publish.pools import REST_SECONDS
+from peerd.publish.recorded_allocations import RecordedAllocations
 from tests.support.stepping import SteppedTime
 
 REVIEWS, RATINGS = "reviews.shop.mesh.internal", "ratings.shop.mesh.internal"

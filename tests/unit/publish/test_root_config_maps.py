@@ -16,7 +16,8 @@ from peerd.model.generated import GENERATED_LABEL
 from peerd.model.kube.core import Namespace
 from peerd.model.kube.meta import ObjectKey, ObjectMeta
 from peerd.publish import root_config_maps
-from peerd.publish.root_config_maps import REVOKED, ROOTS, RootConfigMaps
+from peerd.publish.names import REVOKED, ROOTS
+from peerd.publish.root_config_maps import RootConfigMaps
 from tests.simulation.loop import SimClock
 from tests.support.cas import bundle_of, self_signed_files
 from tests.support.fake_apiserver import FakeApiServer, Faults, Scripted, kinds

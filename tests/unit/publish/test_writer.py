@@ -7,7 +7,9 @@ import pytest
 from peerd.kubeapi.base import ApiUnreachableError
 from peerd.kubeapi.objects import KubeObjects, Resource
 from peerd.limits import KUBE_WRITE_S, KUBE_WRITES, OBJECT_WRITES, hits
-from peerd.publish.writer import NoticeKind, Observed, Ref, Writer
+from peerd.publish.notice import NoticeKind
+from peerd.publish.ref import Observed, Ref
+from peerd.publish.writer import Writer
 from tests.support.fake_objects import FakeObjects, status
 from tests.support.stepping import SteppedTime
 

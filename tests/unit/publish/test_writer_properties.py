@@ -7,7 +7,8 @@ import pytest
 
 from peerd.kubeapi.base import ApiUnreachableError
 from peerd.kubeapi.objects import KubeObjects, Resource
-from peerd.publish.writer import Observed, Ref, Writer
+from peerd.publish.ref import Observed, Ref
+from peerd.publish.writer import Writer
 from tests.support.fake_objects import FakeObjects, status
 from tests.support.stepping import SteppedTime
 
