@@ -20,6 +20,7 @@ from peerd.kubeapi.resources import (
     POD,
     SECRET,
     SERVICE,
+    SERVICE_ENTRY,
 )
 from peerd.model.generated import FIELD_MANAGER, GENERATED_LABEL, GENERATED_VALUE
 from peerd.publish import gateway_workloads, generated_manifests
@@ -28,8 +29,8 @@ from peerd.publish.names import LEASE_NAME, REVOKED, ROOTS, SELF_MADE_CA
 GENERATED = (*generated_manifests.RESOURCES.values(), *reversed(gateway_workloads.RESOURCES))
 """Kinds of which peerd generates objects, in the order in which they go."""
 
-ANNOTATED = (GATEWAY, GATEWAY_CLASS, SERVICE)
-"""Kinds of which peerd writes parts: conditions, annotations."""
+ANNOTATED = (GATEWAY, GATEWAY_CLASS, SERVICE, SERVICE_ENTRY)
+"""Kinds of which peerd writes parts: conditions, annotations, addresses of hosts."""
 
 PURGED = ((SECRET, SELF_MADE_CA), (CONFIG_MAP, ROOTS), (CONFIG_MAP, REVOKED))
 """What issued certificates rest on, by name: the Secret of the system namespace, ConfigMaps of all."""

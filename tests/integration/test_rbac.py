@@ -6,21 +6,19 @@ Whoever gives peerd something new to ask of the API server adds the verb there a
 """
 
 import asyncio
-import datetime as dt
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 
 from peerd.ca import authority
 from peerd.model.kube.kinds import SEGMENT
 from tests.support import rbac
 from tests.support.apiserver import ApiServer, Request, crds
 from tests.support.apiserver.binaries import Binaries
+from tests.support.cas import revocations
 from tests.support.gateway_objects import GatewayStory, a_gateway
 from tests.support.kube_cluster import KubeCluster, Replica, Tree, namespace
 
@@ -166,16 +164,3 @@ async def running(cluster: KubeCluster) -> AsyncIterator[KubeCluster]:
         yield cluster
     finally:
         await cluster.close()
-
-
-def revocations(issuer: authority.Issuer) -> bytes:
-    """An empty revocation list of the root."""
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateRevocationListBuilder()
-        .issuer_name(issuer.certificate.subject)
-        .last_update(now)
-        .next_update(now + dt.timedelta(days=1))
-        .sign(issuer.key, hashes.SHA256())
-    )
-    return made.public_bytes(serialization.Encoding.PEM)

@@ -14,11 +14,20 @@ from peerd.kubeapi.http import HttpTransport
 from peerd.kubeapi.objects import KubeObjects
 from peerd.model.generated import FIELD_MANAGER, GENERATED_LABEL, GENERATED_VALUE
 from peerd.publish.uninstall import StillThereError, Uninstall
+from tests.support.cas import revocations
+from tests.support.gateway_objects import a_gateway
 from tests.support.helm import template
 from tests.support.kube_cluster import KubeCluster
 
 SYSTEM = "istio-system"
 LABELS = {GENERATED_LABEL: GENERATED_VALUE}
+KEPT = ("istio-ca-secret", "istio-ca-root-cert", "istio-ca-crl")
+"""What an uninstall without --purge leaves, beside CRDs."""
+OUTSIDE = {
+    "hosts": ["api.example.com"],
+    "ports": [{"number": 443, "name": "tls", "protocol": "TLS"}],
+    "resolution": "DNS",
+}
 _NOISE = ("managedFields", "resourceVersion", "generation")
 
 
@@ -79,6 +88,12 @@ def cluster(api_server):
         spec={"gatewayClassName": "istio-remote", "listeners": [listener]},
     )
     admin.apply(gateway, manager="kubectl")
+    # What others called much as we call ours.
+    admin.apply(lease("peerd-backup"), manager="backup")
+    admin.apply(
+        manifest("ConfigMap", "v1", "istio-ca-root-cert", "default", data={"a": "b"}), manager="istiod"
+    )
+    admin.apply(manifest("Secret", "v1", "istio-ca-secret", "shop", data={"a": "Yg=="}), manager="kubectl")
     theirs = [condition("Accepted"), condition("Programmed", "False")]
     admin.request(
         "PATCH",
@@ -94,6 +109,9 @@ def peerd_writes(server):
     admin = server.admin
     for name in ("autogen.shop.cart", "autogen.shop.gone"):
         admin.apply(entry(name, labels=LABELS), manager=FIELD_MANAGER)
+    endpoints = manifest("WorkloadEntry", "networking.istio.io/v1", "autogen.west.shop.cart.0a", "shop")
+    endpoints["metadata"]["labels"] = LABELS
+    admin.apply({**endpoints, "spec": {"network": "west-net", "weight": 2}}, manager=FIELD_MANAGER)
     admin.apply(
         manifest("ServiceAccount", "v1", "istio-eastwest", metadata={"labels": LABELS}), manager=FIELD_MANAGER
     )
@@ -109,10 +127,18 @@ def peerd_writes(server):
         {**gateway, **ours},
         "application/apply-patch+yaml",
     )
-    admin.apply(
-        manifest("Lease", "coordination.k8s.io/v1", "peerd-writer", spec={"holderIdentity": "a"}),
-        manager=FIELD_MANAGER,
+    addresses = {"status": {"addresses": [{"host": "theirs.shop.mesh.internal", "value": "240.240.0.1"}]}}
+    admin.request(
+        "PATCH",
+        f"{admin.path(entry('theirs'))}/status?fieldManager={FIELD_MANAGER}&force=true",
+        {**entry("theirs"), "spec": None, **addresses},
+        "application/apply-patch+yaml",
     )
+    admin.apply(lease("peerd-canary"), manager=FIELD_MANAGER)
+
+
+def lease(name):
+    return manifest("Lease", "coordination.k8s.io/v1", name, spec={"holderIdentity": "a"})
 
 
 def peerd_keeps(server):
@@ -121,10 +147,9 @@ def peerd_keeps(server):
         manifest("Secret", "v1", "istio-ca-secret", data={"ca-key.pem": "a2V5"}), manager=FIELD_MANAGER
     )
     for namespace in (SYSTEM, "shop"):
-        server.admin.apply(
-            manifest("ConfigMap", "v1", "istio-ca-root-cert", namespace, data={"root-cert.pem": "x"}),
-            manager=FIELD_MANAGER,
-        )
+        for name in KEPT[1:]:
+            found = manifest("ConfigMap", "v1", name, namespace, data={"root-cert.pem": "x"})
+            server.admin.apply(found, manager=FIELD_MANAGER)
 
 
 def hook_account(server, *, purge):
@@ -152,29 +177,28 @@ async def peerd_uninstall(kubeconfig, arguments, extra=()):
 async def test_an_uninstall_leaves_the_cluster_as_it_was(cluster, purge):
     """Everything but Events is as before; CA and roots stay unless purged; no right is missing."""
     before = everything(cluster)
+    peerd_keeps(cluster)
+    kept = everything(cluster)
+    assert len(kept) == len(before) + 5, "a Secret, two ConfigMaps in each of two namespaces"
     peerd_writes(cluster)
     hook, kubeconfig, arguments = hook_account(cluster, purge=purge)
-    if not purge:
-        peerd_keeps(cluster)
-        before |= {path: tree for path, tree in everything(cluster).items() if _kept(tree)}
-    else:
-        peerd_keeps(cluster)
     mark = cluster.audit.mark()
     code, said = await peerd_uninstall(kubeconfig, arguments)
     assert code == 0, said
     assert "deleted ServiceEntry/shop/autogen.shop.gone" in said
     assert "cleared Gateway/istio-system/peer (status)" in said
+    assert "cleared ServiceEntry/shop/theirs (status)" in said
     user = f"system:serviceaccount:{SYSTEM}:{hook[0]['metadata']['name']}"
     assert all(request.status != 403 for request in cluster.audit.requests(user, since=mark))
     for each in hook:
         cluster.admin.delete(each)
-    assert everything(cluster) == before
+    assert everything(cluster) == (before if purge else kept)
     again, said = await peerd_uninstall(cluster.kubeconfig(), arguments)
     assert (again, said) == (0, ""), "a second time there is nothing left to do"
 
 
 def _kept(tree):
-    return tree["metadata"]["name"] in {"istio-ca-secret", "istio-ca-root-cert"}
+    return tree["metadata"]["name"] in KEPT
 
 
 async def test_the_control_plane_is_stopped_first(cluster):
@@ -244,7 +268,9 @@ async def clusters(two_api_servers, tmp_path):
     async with contextlib.AsyncExitStack() as stack:
         made = []
         for number, (name, api) in enumerate(zip(("east", "west"), two_api_servers, strict=True), start=1):
-            cluster = KubeCluster(name, api, tmp_path / name, root)
+            flags = ("--gateway-image=peerd:test",)
+            files = {"ca-crl.pem": revocations(root)}
+            cluster = KubeCluster(name, api, tmp_path / name, root, flags=flags, ca_files=files)
             stack.push_async_callback(cluster.close)
             await cluster.prepare()
             cluster.service(f"{name}-only", f"7.{number}", 1, labels={"solo.io/service-scope": "global"})
@@ -254,26 +280,42 @@ async def clusters(two_api_servers, tmp_path):
         yield made
 
 
-async def test_after_real_clusters_were_linked_everything_is_as_before(clusters):
-    """What two peerds wrote while they exchanged services, one uninstall takes back; roots stay."""
+@pytest.mark.parametrize("purge", [False, True])
+async def test_after_real_clusters_were_linked_everything_is_as_before(clusters, purge):
+    """All that two peerds wrote of every kind, one uninstall takes back; the roots only if purged."""
     east, west = clusters
+    admin = east.api.admin
+    admin.create(manifest("ServiceEntry", "networking.istio.io/v1", "outside", "shop", spec=OUTSIDE))
+    admin.create(a_gateway("istio-eastwest"))
     before = everything(east.api)
     for each in clusters:
         await each.start(f"{each.name}-0")
 
-    def told():
-        conditions = (east.api.admin.get(east.gateway(west)).get("status") or {}).get("conditions", ())
-        return {"gloo.solo.io/PeeringSucceeded"} <= {
-            each["type"] for each in conditions if each["status"] == "True"
-        } and any(tree["metadata"]["name"].startswith("autogen.") for _, tree in east.api.admin.everything())
+    def written():
+        """What is there now and was not, by kind; of what was there already, what is said of it."""
+        now = everything(east.api)
+        made = {tree["metadata"]["name"] for path, tree in now.items() if path not in before}
+        said = {tree["metadata"]["name"] for path, tree in now.items() if before.get(path, tree) != tree}
+        gateway = admin.get(east.gateway(west)).get("status") or {}
+        linked = [each["type"] for each in gateway.get("conditions", ()) if each["status"] == "True"]
+        assert made >= {
+            "autogen.shop.west-only",
+            "istio-eastwest",
+            "istio-ca-root-cert",
+            "istio-ca-crl",
+            "peerd",
+        }
+        assert said >= {"outside", "peer-west", "istio-eastwest", "east-only"}
+        assert "gloo.solo.io/PeeringSucceeded" in linked
+        return True
 
-    await east.until(told, 30, "east says that it peers and records the imported name")
-    assert everything(east.api) != before
+    await east.until(written, 30, "east has written something of every kind")
     for replica in east.replicas.values():
         await replica.stop()
-    code, said = await peerd_uninstall(east.api.kubeconfig(), ["uninstall"])
+    code, said = await peerd_uninstall(east.api.kubeconfig(), ["uninstall"], ["--purge"] if purge else [])
     assert code == 0, said
     after = everything(east.api)
     kept = {path for path, tree in after.items() if _kept(tree)}
-    assert kept, "roots were distributed"
+    names = {tree["metadata"]["name"] for path, tree in after.items() if path in kept}
+    assert names == (set() if purge else {*KEPT[1:]})
     assert {path: tree for path, tree in after.items() if path not in kept} == before

@@ -1,5 +1,6 @@
 """CAs on disk for tests: two and three levels, EC and RSA, with a clock that the test turns."""
 
+import datetime as dt
 import shutil
 import subprocess
 import tempfile
@@ -104,3 +105,16 @@ def openssl_verify(chain: tuple[str, ...], now: float, *, purpose: str) -> None:
             [*command, str(directory / "leaf")], capture_output=True, text=True, check=False, timeout=30
         )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def revocations(issuer: Issuer) -> bytes:
+    """An empty revocation list of the root."""
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(issuer.certificate.subject)
+        .last_update(now)
+        .next_update(now + dt.timedelta(days=1))
+        .sign(issuer.key, hashes.SHA256())
+    )
+    return made.public_bytes(serialization.Encoding.PEM)
