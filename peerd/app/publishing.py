@@ -169,6 +169,8 @@ class Publishing:
     def settle(self) -> None:
         """Sources and what was restored of peers are derived: from now on it is said."""
         self._settled = True
+        now = self._clock.monotonic()  # only from here on is anybody dialled
+        self._silent = {key: (cluster, now) for key, (cluster, _) in self._silent.items()}
         self._statuses.settle()
         if self._gateways is not None:
             self._gateways.settle()

@@ -26,7 +26,7 @@ _T = TypeVar("_T")
 
 STATUS_KINDS = ("Gateway", "GatewayClass", "Service")
 _MESSAGE_SECONDS = 60.0  # a message that changes alone, with every failed dial, is written no more often
-_GRACE = 15.0  # for so long after the start a first dial without an outcome is no news
+_GRACE = 15.0  # for so long after `settle` a first dial without an outcome is no news
 OWNED = frozenset(
     {gateway_status.CONNECTED, gateway_status.SUCCEEDED, gateway_status.DATA_PLANE, PROBLEM}
     | {each for each in service_status.SERVICE_TYPES if "/" in each}
@@ -71,7 +71,7 @@ class Statuses:
         self._beside = beside
         self._peering = peering
         self._own = own
-        self._started = clock.monotonic()
+        self._since = clock.monotonic()
         remote = () if beside else (gateway_status.REMOTE_CONTROLLER,)
         self._controllers = frozenset({gateway_status.EAST_WEST_CONTROLLER, *remote})
         self._objects: dict[str, dict[ObjectKey, KubeObject]] = {kind: {} for kind in STATUS_KINDS}
@@ -141,6 +141,7 @@ class Statuses:
     def settle(self) -> None:
         """All that was there at the start is known: statuses may be said, and old ones taken back."""
         self._settled = True
+        self._since = self._clock.monotonic()
 
     def shows(self, diagnostic: Diagnostic) -> bool:
         """Whether the diagnostic appears as a condition of its object; what does not is told as an Event."""
@@ -227,7 +228,7 @@ class Statuses:
         """Whether this process has yet to find out what another one has written already."""
         if condition.type == gateway_status.DATA_PLANE:
             return condition.reason == Path.PROBING.value[0]
-        if now - self._started > _GRACE or condition.type not in {
+        if now - self._since > _GRACE or condition.type not in {
             gateway_status.CONNECTED,
             gateway_status.SUCCEEDED,
         }:

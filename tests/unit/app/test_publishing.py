@@ -273,6 +273,33 @@ async def test_a_silent_peer_is_named_on_the_services_it_serves() -> None:
 
 
 @virtual
+async def test_a_slow_start_calls_nobody_stale_before_it_has_dialled() -> None:
+    """What a restart restored is stale; that the API server was away for a minute is not the peer's fault."""
+    async with running(1) as rig:
+        await asyncio.sleep(30)
+        (first,) = rig.replicas
+        await first.kill()
+        rig.server.stop()
+        again = Replica(rig.server, 7)
+        again.publishing.committed(Commit(1, network="east-net", federation=((KEY, NAME),)))
+        again.peers.state, again.peers.freshness = PeerState.STALE, Freshness.STALE
+        again.publishing.peer_changed(WEST)
+        rig.replicas[:] = [again]
+        again.start()
+        await asyncio.sleep(60)
+        rig.server.start()
+        before = rig.writes()
+        while not again.publishing._settled:
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(4)
+        again.peers.state, again.peers.freshness = PeerState.LIVE, Freshness.FRESH
+        again.publishing.peer_changed(WEST)
+        await asyncio.sleep(60)
+        assert again.writes
+        assert rig.writes() == before
+
+
+@virtual
 async def test_a_server_that_forgot_everything_is_told_again() -> None:
     """The objects are new ones, without a status: it is written as to any new object."""
     async with running(1) as rig:

@@ -138,6 +138,7 @@ async def test_a_restarted_process_does_not_take_back_what_it_has_yet_to_find_ou
     again.seen("gateways", "ns", "west", rig.api.get("gateways", "ns", "west"))
     again.peers[WEST] = PeerFacts(PeerState.CONNECTING)
     again.path = PathFacts(Path.PROBING)
+    await again.work(60)  # a slow start: nobody is dialled before all is known
     again.statuses.settle()
     await again.work(10)
     again.peers[WEST] = PeerFacts(PeerState.SYNCING, cluster="west")
