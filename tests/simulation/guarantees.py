@@ -12,6 +12,7 @@ STATUS = "Status"
 NOTHING_TWICE = "Nothing twice"
 REFUSAL = "Refusal"
 LIVENESS = "Liveness"
+NO_WORK = "No work for nothing"
 NO_ERRORS = "No errors of our own"
 
 STALE_AFTER = 45.0

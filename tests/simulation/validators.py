@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 from peerd.app.peerd import Peerd
 from peerd.protocol.envelope import DeltaResponse
 from tests.simulation.client_checks import ClientChecks
+from tests.simulation.event_checks import EventChecks
 from tests.simulation.history import History
 from tests.simulation.peer_checks import PeerChecks
 from tests.simulation.replica import Replica
 from tests.simulation.truth import Truth
 from tests.simulation.watching import watch
+from tests.simulation.work_checks import WorkChecks
 from tests.simulation.ztunnel import SimZtunnel
 
 _WRITE_LAG = 5.0  # imports are written at most so late
@@ -29,17 +31,22 @@ class Validators:
         self.expiry: dict[tuple[str, str], int] = {}  # of the link from one cluster to another, seconds
         self.peers = PeerChecks(history, truth, replicas, self.expiry)
         self.clients = ClientChecks(history, truth, replicas, self.expiry)
+        self.events = EventChecks(history, replicas)
+        self.work = WorkChecks(history, replicas)
         self.announced = self.peers.announced
 
     def quiet(self, now: float) -> None:
         """Every view was found equal to the truth."""
         for checks in (self.peers, self.clients):
             checks.quiet_at, checks.armed = now, True
+        self.work.quiet()
 
     def watch(self, replica: Replica, peerd: Peerd, guard: Callable[[Callable[[], None]], None]) -> None:
         """Look over a new peerd's shoulder: nothing of what it does is changed. *guard* runs each check."""
         self.peers.begins(replica)
         watch(self.peers, self._history, replica, peerd, guard)
+        self.events.watch(replica, peerd, guard)
+        self.work.watch(replica, peerd, guard)
 
     def crashed(self, name: str, now: float) -> None:
         """What was heard or imported last may not have been written down (decision D22)."""
@@ -52,6 +59,8 @@ class Validators:
         self._history.deliveries += 1
         if source in self._replicas and target in self._replicas:
             self.peers.delivered(source, target, method, message, answer=answer)
+            if answer:
+                self.work.delivered(source, target, method, message)
 
     def sent(self, source: str, target: str, method: str, message: bytes, answer: bool) -> None:
         """A message left a host."""
@@ -61,6 +70,7 @@ class Validators:
     def before(self, client: SimZtunnel, response: DeltaResponse) -> None:
         """A response came; the client still holds what it held."""
         self.clients.before(client, response)
+        self.work.before(client, response)
 
     def after(self, client: SimZtunnel, response: DeltaResponse) -> None:
         """And now it holds the new."""
@@ -74,3 +84,4 @@ class Validators:
         """What must be so by now."""
         self.clients.look(now, clients)
         self.peers.look(now)
+        self.events.look(now)
