@@ -86,6 +86,8 @@ class ClientChecks:
         key = self._key(client, name)
         if key is None or self._truth.absent_since(self.quiet_at, *key) or self._given_up(client, key):
             return
+        if key[0] == "pod" and not self._replicas[client.at].knows("Pod", key[-1]):
+            return  # it moved from one replica to another, which has not seen that Pod yet
         exporters = self._truth.exporters(client.cluster, key[-1])
         raise Violation(
             NO_PHANTOM_DELETE,

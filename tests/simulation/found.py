@@ -162,3 +162,30 @@ async def somebody_listens_again(world: World) -> None:
     await world.pass_time(40)
     assert shown(east, "west") is PeerState.SYNCING, "and answers nothing"
     cut(world, "west", "east", mended=True)
+
+
+@FOUND.add(
+    "a replica that wakes up",
+    "the validator's mistake: a ztunnel that moves to it is told of nothing that it has not seen yet (seed"
+    " 654145)",
+    east=1,
+    west=2,
+)
+async def _(world: World) -> None:
+    first, second = world.clusters["west"].replicas
+    (client,) = (each for each in world.ztunnels if each.name == "zt-west")
+    if client.at != first.name:
+        first, second = second, first
+    assert second.process is not None
+    world.loop.pause(second.process)
+    world.scale("west", "web", 6)
+    await world.pass_time(5)
+    pod = f"west//Pod/shop/{world.truth.services['west']['web'].pods[-1]}"
+    assert told(world, "zt-west", pod)
+    await first.stop()
+    await world.pass_time(5)
+    world.loop.resume(second.process)
+    second.disturbed_at = world.loop.time()
+    await moment(world, lambda: not told(world, "zt-west", pod), 5, "it is told what the other knows")
+    await moment(world, lambda: told(world, "zt-west", pod), 2, "and soon the rest")
+    await first.start()

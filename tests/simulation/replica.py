@@ -32,11 +32,13 @@ class ScriptedSource:
         self._random = random
         self._queue: list[ObjectChange] = []
         self._more = asyncio.Event()
+        self.told: set[tuple[str, ObjectKey]] = set()
 
     async def run(self, sink: Sink) -> None:
         """`Source.run`: the first list takes a while, as an API server's does."""
         await asyncio.sleep(self._random.uniform(0.0, 2.0))
         self._queue.clear()
+        self.told = set(self._objects)
         sink.apply(list(self._objects.values()))
         sink.synced()
         while True:
@@ -45,6 +47,8 @@ class ScriptedSource:
             self._more.clear()
             batch = {(each.kind, each.key): each for each in self._queue}
             self._queue.clear()
+            for place, change in batch.items():
+                (self.told.add if change.object is not None else self.told.discard)(place)
             sink.apply(list(batch.values()))
 
     def changed(self, changes: Sequence[ObjectChange]) -> None:
@@ -98,6 +102,10 @@ class Replica:
         """Objects of the cluster were put or deleted."""
         if self._source is not None:
             self._source.changed(changes)
+
+    def knows(self, kind: str, name: str) -> bool:
+        """Whether its peerd has been told of an object in `shop`: each replica at its own moment."""
+        return self._source is not None and (kind, ObjectKey("shop", name)) in self._source.told
 
     def versions(self) -> dict[str, dict[str, str]]:
         """What its peerd serves: per type, name -> version."""
