@@ -148,7 +148,7 @@ class Events:
 
     async def _write(self, event: Event, failures: int) -> None:
         try:
-            async with asyncio.timeout(KUBE_WRITE_S.value):
+            async with asyncio.timeout(min(float(KUBE_WRITE_S.value), self._permit.remaining())):
                 known = await self._identified(event)
                 if known is not None:
                     await self._post(known)

@@ -21,7 +21,7 @@ from peerd.kubeapi.lists import Head
 from peerd.kubeapi.objects import NOT_FOUND, KubeObjects
 from peerd.kubeapi.reflector import Reflector, Target
 from peerd.kubeapi.resources import CONFIG_MAP
-from peerd.limits import KUBE_WRITES, OBJECT_WRITES, hit
+from peerd.limits import KUBE_WRITE_S, KUBE_WRITES, OBJECT_WRITES, hit
 from peerd.model.changes import Change, ObjectChange
 from peerd.model.clock import Clock
 from peerd.model.generated import FIELD_MANAGER, GENERATED_LABEL, GENERATED_VALUE
@@ -171,12 +171,13 @@ class RootConfigMaps:
                 continue
             self._bucket.take(now)
             try:
-                await self._write(key)
+                async with asyncio.timeout(min(float(KUBE_WRITE_S.value), self._permit.remaining())):
+                    await self._write(key)
                 failures = 0
-            except (ApiError, ApiUnreachableError) as error:
+            except (TimeoutError, ApiError, ApiUnreachableError) as error:
                 self._due[key] = None  # behind the others
                 failures += 1
-                log.warning("root_not_written", config_map=str(key), reason=str(error))
+                log.warning("root_not_written", config_map=str(key), reason=str(error) or "no answer")
                 asked = error.retry_after if isinstance(error, ApiError) else 0.0
                 await asyncio.sleep(max(asked, retry_wait(failures, self._random)))
 

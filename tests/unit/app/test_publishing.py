@@ -289,7 +289,7 @@ async def test_a_slow_start_calls_nobody_stale_before_it_has_dialled() -> None:
         await asyncio.sleep(60)
         rig.server.start()
         before = rig.writes()
-        while not again.publishing._settled:
+        while not again.publishing._settled:  # noqa: ASYNC110 (nothing tells)
             await asyncio.sleep(0.1)
         await asyncio.sleep(4)
         again.peers.state, again.peers.freshness = PeerState.LIVE, Freshness.FRESH

@@ -1,5 +1,6 @@
 """Events: told once, counted when they recur, bounded, never waited for."""
 
+import asyncio
 import random
 import re
 from pathlib import Path
@@ -14,8 +15,12 @@ from peerd.publish.events import NORMAL, WARNING, About, Events
 from peerd.publish.leftovers import INTERVAL, Leftovers
 from peerd.publish.notice import NoticeKind, Transition
 from peerd.publish.ref import Ref
+from tests.simulation.loop import SimClock
+from tests.support.fake_apiserver import Scripted, kinds
+from tests.support.fake_apiserver.storage import Definition
 from tests.support.fake_objects import FakeObjects, status
 from tests.support.stepping import SteppedTime
+from tests.support.virtual import virtual
 
 GATEWAYS = Resource("gateway.networking.k8s.io", "v1", "gateways", "Gateway")
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
@@ -243,3 +248,26 @@ async def test_without_the_right_to_look_nothing_else_suffers(rig):
     assert await found.look() == INTERVAL
     assert await found.look() < INTERVAL / 2
     assert found.count == 0
+
+
+@virtual
+async def test_an_event_is_not_written_past_the_permit():
+    """Two seconds are left of the Lease, the server takes four: by then it is another replica that tells."""
+    server, faults = kinds.cluster(), Scripted()
+    server.define(Definition("", "v1", "events", "CoreEvent"))
+    faults.answer("/events", 4.0)
+    events = Events(
+        KubeObjects(server.transport(faults)),
+        clock=SimClock(asyncio.get_running_loop()),
+        source=random.Random(3),
+        permit=(permit := Rig()),
+    )
+    permit.permitted = 2.0
+    events.say(WEST, WARNING, "PeerLost", "connection reset")
+    work = asyncio.ensure_future(events.work())
+    await asyncio.sleep(3)
+    permit.permitted = 0.0
+    await asyncio.sleep(30)
+    await work
+    assert not list(server.storage.items("events."))
+    assert await events.work() is None, "it is forgotten"

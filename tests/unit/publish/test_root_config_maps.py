@@ -182,6 +182,22 @@ async def test_only_who_holds_the_permit_writes() -> None:
 
 
 @virtual
+async def test_a_write_does_not_outlive_the_permit() -> None:
+    """A server that takes 20 s: by then it is another replica that writes."""
+    server, faults, permit = kinds.cluster(), Scripted(), Permission()
+    faults.answer("/namespaces/shop/configmaps", 20.0)
+    async with running(server, faults, permit) as maps:
+        maps.namespaces(named("shop"))
+        await asyncio.sleep(5)
+        permit.held = False
+        await asyncio.sleep(60)
+        assert writes(server) == 0
+        permit.held = True
+        await asyncio.sleep(3)
+        assert roots(server) == {"shop": pem(FIRST)}
+
+
+@virtual
 async def test_a_refused_write_is_tried_again_behind_the_others() -> None:
     """And a server that asks for patience gets it."""
     server = kinds.cluster()
