@@ -17,6 +17,7 @@ from peerd.transport.tls import (
     peer_certificate,
     server_context,
 )
+from peerd.transport.tls_protocol import TlsProtocol, connect
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +55,7 @@ class Http2Server:
         """
         context = server_context(self._tls, self._refused) if self._tls is not None else None
         self._server = await asyncio.get_running_loop().create_server(
-            self._protocol,
-            self._host,
-            self._port,
-            ssl=context,
-            ssl_handshake_timeout=self._options.handshake_timeout if context is not None else None,
+            lambda: self._protocol(context), self._host, self._port
         )
         return join_address(self._host, self._server.sockets[0].getsockname()[1])
 
@@ -83,14 +80,18 @@ class Http2Server:
     def _refused(reason: str) -> None:
         log.warning("a client was refused: %s", reason)
 
-    def _protocol(self) -> Http2Connection:
-        return Http2Connection(
+    def _protocol(self, context: ssl.SSLContext | None) -> asyncio.BaseProtocol:
+        connection = Http2Connection(
             self._options,
             identify=self._identify,
             accept=self._accept,
             made=self._connections.add,
             lost=self._connections.discard,
         )
+        if context is None:
+            return connection
+        timeout = self._options.handshake_timeout
+        return TlsProtocol(connection, context, server_side=True, handshake_timeout=timeout)
 
     def _identify(self, transport: asyncio.BaseTransport) -> PeerCertificate | None:
         try:
@@ -158,15 +159,15 @@ class Http2Channel:
     async def _connect(self) -> Http2Connection:
         target = join_address(self._host, self._port)
         try:
-            context = _client_context(self._tls.current()) if self._tls is not None else None
+            connection = self._protocol()
             async with asyncio.timeout(self._timeout):
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    self._protocol,
-                    self._host,
-                    self._port,
-                    ssl=context,
-                    server_hostname="" if context is not None else None,
-                )
+                if self._tls is None:
+                    loop = asyncio.get_running_loop()
+                    await loop.create_connection(lambda: connection, self._host, self._port)
+                else:
+                    context = _client_context(self._tls.current())
+                    timeout = self._options.handshake_timeout
+                    await connect(connection, self._host, self._port, context, handshake_timeout=timeout)
         except (TlsError, ssl.SSLError) as error:
             raise StreamClosed(StatusCode.UNAUTHENTICATED, f"TLS with {target} failed: {error}") from None
         except TimeoutError:
