@@ -3,16 +3,15 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from peerd.ca import authority
-from peerd.transport.tls import FixedTls, TlsMaterial, server_context
 from tests.support import identities, rbac
 from tests.support.apiserver import ApiServer
+from tests.support.gateway_stand_in import gateway_of
 from tests.support.kube_cluster import KubeCluster, pod
 
 SCOPE = "solo.io/service-scope"
@@ -140,9 +139,7 @@ async def test_a_gateway_that_proves_itself_is_programmed(
     expected = "spiffe://cluster.local/ns/istio-system/sa/peer-west-istio-remote"
     bundle = identities.cluster_bundle(root, "west")
     async with gateway_of(identities.material(bundle, expected)) as port:
-        gateway = east.gateway(west)
-        gateway["spec"]["listeners"][0]["port"] = port
-        gateway = east.api.admin.create(gateway)
+        gateway = east.link(west, hbone=port)
         await asyncio.gather(east.start("east-0"), west.start("west-0"))
         await east.until(
             lambda: conditions(east, gateway).get(DATA_PLANE) == ("True", "Reached"), 30, "a proof"
@@ -212,18 +209,6 @@ async def test_what_others_say_stays_and_what_they_edit_is_undone(
     )
     assert PROBLEM not in conditions(east, broken)
     assert conditions(east, broken)["example.org/Approved"] == ("True", "ByHand")
-
-
-@asynccontextmanager
-async def gateway_of(material: TlsMaterial) -> AsyncIterator[int]:
-    """A port on loopback where a TLS server answers as east-west gateways do."""
-
-    async def accept(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.close()
-
-    context = server_context(FixedTls(material), lambda _refused: None)
-    async with await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context) as server:
-        yield server.sockets[0].getsockname()[1]
 
 
 async def test_pods_come_and_go_without_a_write(clusters: tuple[KubeCluster, KubeCluster]) -> None:

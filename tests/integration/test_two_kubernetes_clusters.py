@@ -10,8 +10,9 @@ import pytest
 
 from peerd.ca import authority
 from peerd.cli.demo.ztunnel import Ztunnel
-from tests.support import rbac
+from tests.support import identities, rbac
 from tests.support.apiserver import ApiServer
+from tests.support.gateway_stand_in import gateway_of
 from tests.support.kube_cluster import SYSTEM, KubeCluster, Replica, Tree
 
 GLOBAL = {"solo.io/service-scope": "global"}
@@ -19,6 +20,7 @@ UNLABEL = {"metadata": {"labels": {"solo.io/service-scope": None}}}
 LABEL = {"metadata": {"labels": GLOBAL}}
 REVIEWS = "shop/reviews.shop.mesh.internal"
 RATINGS = "shop/ratings.shop.mesh.internal"
+GATEWAY_IDENTITY = f"spiffe://cluster.local/ns/{SYSTEM}/sa/peer-west-istio-remote"
 TAKEOVER_SECONDS = 20.0
 STALE_SECONDS = 45.0  # the protocol's, there is no setting for it
 
@@ -32,10 +34,11 @@ class Pair:
         self.gateway: Tree = {}
         self.watchers: dict[str, Ztunnel] = {}
 
-    async def begin(self) -> None:
+    async def begin(self, hbone: int) -> None:
+        """West's gateway answers at port *hbone*."""
         for cluster in (self.east, self.west):
             await cluster.prepare()
-        self.gateway = self.east.link(self.west)
+        self.gateway = self.east.link(self.west, hbone=hbone)
         self.west.link(self.east)
         # Both of east's replicas dial the only one of west: there they must be two.
         await asyncio.gather(self.east.start("east-0"), self.east.start("east-1"), self.west.start("west-0"))
@@ -111,10 +114,12 @@ async def pair(two_api_servers: tuple[ApiServer, ApiServer], tmp_path: Path) -> 
         KubeCluster(name, api, tmp_path / name, issuer)
         for name, api in zip(("east", "west"), two_api_servers, strict=True)
     )
+    shown = identities.material(identities.cluster_bundle(issuer, "west"), GATEWAY_IDENTITY)
     try:
-        pair = Pair(east, west)
-        await pair.begin()
-        yield pair
+        async with gateway_of(shown) as port:
+            pair = Pair(east, west)
+            await pair.begin(port)
+            yield pair
     finally:
         for cluster in (east, west):
             await cluster.close()
@@ -152,10 +157,12 @@ async def test_a_service_is_shared_kept_and_written_about_whoever_dies(pair: Pai
         "Programmed",
         "gloo.solo.io/PeerConnected",
         "gloo.solo.io/PeeringSucceeded",
+        "gloo.solo.io/PeerDataPlaneProgrammed",
     ):
         found = await pair.says(pair.gateway, condition, status="True")
         assert found["observedGeneration"] == pair.gateway["metadata"]["generation"]
-    await east.until(lambda: pair.events(pair.gateway), 10, "Events about the Gateway")
+    wanted = {("Normal", f"Peer{each}") for each in ("Connected", "Synced", "GatewayReached")}
+    await east.until(lambda: wanted <= set(pair.events(pair.gateway)), 10, "Events about the Gateway")
 
     # A Service of both clusters, global in east so far, and one that only west has.
     ours = east.service("reviews", "10.1", 1, labels=GLOBAL)
@@ -245,6 +252,7 @@ async def a_dead_peer_is_kept_and_named(pair: Pair, ours: Tree) -> None:
     await pair.says(pair.gateway, connected, status="False", seconds=20)
     await pair.says(pair.gateway, connected, status="False", text="Stale", seconds=STALE_SECONDS + 30)
     await pair.says(pair.gateway, "gloo.solo.io/PeeringSucceeded", status="True")
+    await pair.says(pair.gateway, "gloo.solo.io/PeerDataPlaneProgrammed", status="True")
     await pair.says(ours, "peering.peerd.io/Federated", text="west (stale)")
     await pair.east.until(lambda: ("Warning", "PeerStale") in pair.events(pair.gateway), 10, "a warning")
     assert [removed(client) for client in pair.watchers.values()] == before

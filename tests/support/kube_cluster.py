@@ -155,8 +155,8 @@ class KubeCluster:
 
     # -- objects -----------------------------------------------------------------------------------------
 
-    def gateway(self, other: "KubeCluster") -> Tree:
-        """The istio-remote Gateway that leads to *other*."""
+    def gateway(self, other: "KubeCluster", *, hbone: int = 15008) -> Tree:
+        """The istio-remote Gateway that leads to *other*, whose own gateway is at port *hbone*."""
         return {
             "apiVersion": "gateway.networking.k8s.io/v1",
             "kind": "Gateway",
@@ -171,15 +171,15 @@ class KubeCluster:
                 "gatewayClassName": "istio-remote",
                 "addresses": [{"type": "IPAddress", "value": "127.0.0.1"}],
                 "listeners": [
-                    _listener("cross-network", 15008, "HBONE"),
+                    _listener("cross-network", hbone, "HBONE"),
                     _listener("xds-tls", other.peer_port, "TLS"),
                 ],
             },
         }
 
-    def link(self, other: "KubeCluster") -> Tree:
+    def link(self, other: "KubeCluster", *, hbone: int = 15008) -> Tree:
         """Create that Gateway; returns it."""
-        return self.api.admin.create(self.gateway(other))
+        return self.api.admin.create(self.gateway(other, hbone=hbone))
 
     def service(self, name: str, ip: str, pods: int, *, labels: Mapping[str, str] | None = None) -> Tree:
         """Service `shop/<name>` with so many ready Pods in the mesh; returns the Service."""
