@@ -6,6 +6,7 @@ from peerd.model.service import Service
 from peerd.model.types import ADDRESS
 from peerd.model.workload import Workload
 from peerd.protocol.envelope import DeltaResponse
+from tests.simulation.checks import Checks, Run
 from tests.simulation.guarantees import (
     ISOLATION,
     NO_PHANTOM_DELETE,
@@ -13,30 +14,18 @@ from tests.simulation.guarantees import (
     POLICIES_FIRST,
     RESTART,
 )
-from tests.simulation.history import History, Violation
+from tests.simulation.history import Violation
 from tests.simulation.replica import Replica
-from tests.simulation.truth import Truth
 from tests.simulation.ztunnel import SimZtunnel
 
 _LOCAL_BOUND = 2.0  # seconds from a local change to the cluster's own ztunnel, whatever peers do
 
 
-class ClientChecks:
-    """Checks of ztunnels; `expiry` is of the link from one cluster to another, in seconds."""
+class ClientChecks(Checks):
+    """Checks of ztunnels."""
 
-    def __init__(
-        self,
-        history: History,
-        truth: Truth,
-        replicas: dict[str, Replica],
-        expiry: dict[tuple[str, str], int],
-    ) -> None:
-        self._history = history
-        self._truth = truth
-        self._replicas = replicas
-        self._expiry = expiry
-        self.quiet_at = 0.0
-        self.armed = False  # from the first quiet moment on
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
         self._expected: list[tuple[float, str, str, bool]] = []
 
     # -- responses ---------------------------------------------------------------------------------------

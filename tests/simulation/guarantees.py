@@ -13,6 +13,7 @@ NOTHING_TWICE = "Nothing twice"
 REFUSAL = "Refusal"
 LIVENESS = "Liveness"
 NO_WORK = "No work for nothing"
+LIMITS = "Limits"
 NO_ERRORS = "No errors of our own"
 
 STALE_AFTER = 45.0

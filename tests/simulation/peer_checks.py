@@ -9,6 +9,7 @@ from peerd.model.types import DELTA_METHOD
 from peerd.protocol.envelope import DeltaResponse, parse_delta_response
 from peerd.protocol.peer_state import PeerEvent, PeerState
 from peerd.protocol.peer_wire import HEARTBEAT_METHOD, PeerProtocolError, decode_heartbeat
+from tests.simulation.checks import Checks, Run
 from tests.simulation.guarantees import (
     BOUNDED_STALENESS,
     COMPLETE,
@@ -22,33 +23,21 @@ from tests.simulation.guarantees import (
     STALE_AFTER,
     STATUS,
 )
-from tests.simulation.history import History, Violation
+from tests.simulation.history import Violation
 from tests.simulation.lies import Liar
 from tests.simulation.replica import Replica
 from tests.simulation.standing import Standing
-from tests.simulation.truth import Truth
 
 _RESUME_BYTES = 1024  # of messages, each way, where nothing changed (decision D18)
 
 _Way = tuple[str, str]  # which replica looks at which cluster
 
 
-class PeerChecks:
-    """Checks of peers; `expiry` is of the link from one cluster to another, in seconds."""
+class PeerChecks(Checks):
+    """Checks of peers."""
 
-    def __init__(
-        self,
-        history: History,
-        truth: Truth,
-        replicas: dict[str, Replica],
-        expiry: dict[tuple[str, str], int],
-    ) -> None:
-        self._history = history
-        self._truth = truth
-        self._replicas = replicas
-        self._expiry = expiry
-        self.quiet_at = 0.0
-        self.armed = False  # from the first quiet moment on
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
         self.announced: dict[str, list[tuple[float, dict[str, str]]]] = {}
         self.imported_at: dict[str, float] = {}
         self._asked: dict[tuple[str, str, int], tuple[float, float]] = {}  # heartbeats: virtual and wall time

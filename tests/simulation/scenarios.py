@@ -15,12 +15,13 @@ from peerd.peering.importer import ImportCounts
 from peerd.protocol.peer_state import PeerState
 from tests.simulation.guarantees import LIVENESS
 from tests.simulation.history import History, Violation
+from tests.simulation.logs import watched_logs
 from tests.simulation.loop import run
 from tests.simulation.oracle import gateway_key
 from tests.simulation.replica import Replica
 from tests.simulation.streams import Connection, SimStream
 from tests.simulation.truth import GLOBAL
-from tests.simulation.world import World, watched_logs
+from tests.simulation.world import World
 
 EXPIRY = 60
 
@@ -57,7 +58,7 @@ def play(scenario: Scenario, root: Path, ca: Path) -> History:
 
     async def main() -> History:
         world = World(scenario.name, home, ca, scenario.clusters, scenario.on_demand)
-        with watched_logs(world):
+        with watched_logs(world.fail):
             try:
                 await world.start()
                 for name in world.clusters:

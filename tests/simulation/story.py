@@ -12,11 +12,14 @@ from random import Random
 
 from peerd.ca import authority
 from tests.simulation import coverage
-from tests.simulation.faults import FAULTS, NAMES, USERS, Chaos, draw
+from tests.simulation.chaos import Chaos
+from tests.simulation.faults import FAULTS, USERS, draw
 from tests.simulation.history import History
+from tests.simulation.logs import watched_logs
 from tests.simulation.loop import EPOCH, run
 from tests.simulation.truth import GLOBAL, LOCAL, TAKEOVER
-from tests.simulation.world import World, watched_logs
+from tests.simulation.user_operators import NAMES
+from tests.simulation.world import World
 
 CLUSTERS = ("east", "west", "north", "south", "delta", "echo", "golf", "hotel", "india", "juliett")
 
@@ -99,7 +102,7 @@ def run_plan(plan: Plan, root: Path, ca: Path, without: Collection[int] = ()) ->
     async def main() -> None:
         world = holder["world"] = World(str(plan.seed), home, ca, plan.clusters, plan.on_demand)
         coverage.count(world.history.transitions)
-        with watched_logs(world):
+        with watched_logs(world.fail):
             try:
                 await _story(world, plan, frozenset(without))
             finally:

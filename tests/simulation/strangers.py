@@ -17,7 +17,7 @@ from peerd.protocol.peer_wire import HEARTBEAT_METHOD, SYNC_NAME, Hello, decode_
 from peerd.transport.base import PeerCertificate, StatusCode, StreamClosed
 from tests.simulation.cluster import IDENTITY
 from tests.simulation.guarantees import REFUSAL
-from tests.simulation.history import Violation
+from tests.simulation.history import History, Violation
 from tests.simulation.loop import EPOCH
 from tests.simulation.network import Host, SimChannel
 from tests.simulation.replica import PEER_PORT, XDS_PORT, Replica
@@ -180,6 +180,12 @@ STRANGERS = (
         _SILENT_SECONDS + _LOOKS_SECONDS,
     ),
 )
+
+
+async def come(stranger: Stranger, replica: Replica, random: Random, network: Host, history: History) -> None:
+    """Let *stranger* do it, and count that. Raises Violation."""
+    if await visit(stranger, replica, random, network):
+        history.checks[REFUSAL] += 1
 
 
 async def visit(stranger: Stranger, replica: Replica, random: Random, network: Host) -> bool:

@@ -29,6 +29,7 @@ class Link:
     def __init__(self, latency: tuple[float, float] = (0.0, 0.0)) -> None:
         self.latency = latency
         self.bytes_per_second = 0.0  # 0: no limit
+        self.window = WINDOW  # bytes that the far end takes before it reads; one message it always does
         self.cut = False
         self._free_at = 0.0
         self._waiting: list[Callable[[], None]] = []
@@ -157,7 +158,7 @@ class SimStream:
                 f"a message of {len(message)} bytes is larger than the limit of {self.most}",
             )
             self.finish(closed)
-        while self._closed is None and self._unread and self._unread + len(message) > WINDOW:
+        while self._closed is None and self._unread and self._unread + len(message) > self._link.window:
             await self._changed()
         if self._closed is not None:
             raise StreamClosed(self._closed.code, self._closed.message)

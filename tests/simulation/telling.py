@@ -1,12 +1,16 @@
 """How a lie (lies.py) comes into a world, and how it is taken back."""
 
+import asyncio
 from random import Random
 
 from peerd.model.types import FEDERATED_SERVICE
+from tests.simulation.guarantees import REFUSAL
 from tests.simulation.lies import Liar, Lie
 from tests.simulation.replica import Replica
 from tests.simulation.truth import LOCAL
 from tests.simulation.world import World
+
+_SEEN_THROUGH = 3.0  # seconds after which a lie must have had its consequence
 
 
 def tell(
@@ -48,3 +52,22 @@ def stop(world: World, liar: Liar, teller: Replica, viewer: Replica) -> None:
         world.reroute(peer)
     for connection in world.fabric.between(*way):
         connection.drop()  # what was refused is offered again
+
+
+async def catch(world: World, liar: Liar, teller: Replica, viewer: Replica) -> None:
+    """See that a lie is seen through. Raises Violation."""
+    for _ in range(100):
+        await asyncio.sleep(0.1)
+        if liar.told:
+            break
+    else:
+        return
+    told, way = world.loop.time(), (teller.name, viewer.name)
+    await asyncio.sleep(_SEEN_THROUGH)
+    links = [world.fabric.link(*each) for each in (way, way[::-1])]
+    quiet = not any(link.cut or link.bytes_per_second for link in links)
+    alone = max(viewer.disturbed_at, viewer.ready_at, teller.disturbed_at) < told - _SEEN_THROUGH
+    if not (quiet and alone and viewer.running and teller.running):
+        return
+    if world.validators.peers.seen_through(viewer, teller.cluster.name, liar):
+        world.history.checks[REFUSAL] += 1

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from peerd.app.peerd import Peerd
 from peerd.protocol.envelope import DeltaResponse
+from tests.simulation.checks import Run
 from tests.simulation.client_checks import ClientChecks
 from tests.simulation.event_checks import EventChecks
 from tests.simulation.history import History
@@ -29,8 +30,9 @@ class Validators:
         self._history = history
         self._replicas = replicas
         self.expiry: dict[tuple[str, str], int] = {}  # of the link from one cluster to another, seconds
-        self.peers = PeerChecks(history, truth, replicas, self.expiry)
-        self.clients = ClientChecks(history, truth, replicas, self.expiry)
+        run = Run(history, truth, replicas, self.expiry)
+        self.peers = PeerChecks(run)
+        self.clients = ClientChecks(run)
         self.events = EventChecks(history, replicas)
         self.work = WorkChecks(history, replicas)
         self.announced = self.peers.announced

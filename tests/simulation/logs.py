@@ -1,0 +1,36 @@
+"""What peerd logs in a run: errors are violations, and nothing is printed."""
+
+import logging
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+
+from tests.simulation.guarantees import NO_ERRORS
+from tests.simulation.history import Violation
+
+
+@contextmanager
+def watched_logs(fail: Callable[[BaseException], None]) -> Iterator[None]:
+    """Each error that is logged goes to *fail*, as a violation."""
+    before = structlog.get_config()
+
+    def see(_logger: Any, method: str, event: MutableMapping[str, Any]) -> Any:
+        if method in {"error", "exception", "critical"}:
+            fail(Violation(NO_ERRORS, f"logged: {dict(event)}"))
+        raise structlog.DropEvent
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            fail(Violation(NO_ERRORS, f"logged: {record.getMessage()} {record.exc_info}"))
+
+    handler = Handler(logging.ERROR)
+    root = logging.getLogger()
+    root.addHandler(handler)
+    structlog.configure(processors=[see], wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+        root.removeHandler(handler)

@@ -1,0 +1,102 @@
+"""Operators (chaos.py): what happens to processes, their disks and their clocks."""
+
+from random import Random
+
+from tests.simulation.chaos import Chaos
+from tests.simulation.replica import Replica
+
+
+async def ztunnel_restart(chaos: Chaos, random: Random) -> bool:
+    client = random.choice(chaos.world.ztunnels)
+    chaos.note(client.name, "restarts, remembering nothing")
+    await chaos.world.restart_ztunnel(client)
+    return True
+
+
+async def pause(chaos: Chaos, random: Random) -> bool:
+    replica = chaos.up(random)
+    if replica is None or replica.process is None:
+        return False
+    process, seconds = replica.process, random.choice((1.0, 10.0, 40.0, 60.0)) * random.uniform(0.5, 1.5)
+    chaos.note(replica.name, f"pause for {seconds:.0f} s")
+    chaos.world.loop.pause(process)
+
+    async def mend() -> None:
+        if process.paused:
+            chaos.world.loop.resume(process)
+            replica.disturbed_at = chaos.world.loop.time()
+
+    chaos.later(seconds, mend)
+    return True
+
+
+async def restart(chaos: Chaos, random: Random) -> bool:
+    return await _restart(chaos, random, "restart")
+
+
+async def crash(chaos: Chaos, random: Random) -> bool:
+    return await _restart(chaos, random, "crash")
+
+
+async def power_loss(chaos: Chaos, random: Random) -> bool:
+    return await _restart(chaos, random, "power loss")
+
+
+async def lose_disk(chaos: Chaos, random: Random) -> bool:
+    return await _restart(chaos, random, "disk loss")
+
+
+async def recreate(chaos: Chaos, random: Random) -> bool:
+    """A new cluster under the same name, with the same objects."""
+    cluster = random.choice(list(chaos.world.clusters.values()))
+    if not all(replica.running for replica in cluster.replicas):
+        return False
+    seconds = random.choice((0.5, 5.0, 30.0, 70.0)) * random.uniform(0.5, 1.5)
+    chaos.note(cluster.name, f"recreate, back after {seconds:.0f} s")
+    for replica in cluster.replicas:
+        await replica.crash(silently=False)
+        chaos.world.validators.crashed(replica.name, chaos.world.loop.time())
+    cluster.new_lineage()
+    for replica in cluster.replicas:
+        _back(chaos, replica, seconds)
+    return True
+
+
+async def _restart(chaos: Chaos, random: Random, how: str) -> bool:
+    replica = chaos.up(random)
+    if replica is None:
+        return False
+    seconds = random.choice((0.5, 5.0, 30.0, 70.0)) * random.uniform(0.5, 1.5)
+    chaos.note(replica.name, f"{how}, back after {seconds:.0f} s")
+    if how == "restart":
+        await replica.stop()
+    else:
+        await replica.crash(silently=how == "power loss")
+        chaos.world.validators.crashed(replica.name, chaos.world.loop.time())
+    if how == "disk loss":
+        replica.lose_disk()
+    _back(chaos, replica, seconds)
+    return True
+
+
+def _back(chaos: Chaos, replica: Replica, seconds: float) -> None:
+    async def mend() -> None:
+        await replica.start()
+        chaos.note(replica.name, "is back")
+
+    chaos.later(seconds, mend)
+
+
+async def skew(chaos: Chaos, random: Random) -> bool:
+    replica = random.choice(list(chaos.world.replicas.values()))
+    replica.clock.skew = random.choice((-3600.0, -60.0, -5.0, 5.0, 40.0, 0.0))
+    replica.skewed_at = chaos.world.loop.time()
+    chaos.note(replica.name, f"its wall clock is wrong by {replica.clock.skew:.0f} s")
+    return True
+
+
+async def new_issuer(chaos: Chaos, random: Random) -> bool:
+    cluster = random.choice(list(chaos.world.clusters.values()))
+    chaos.note(cluster.name, "its CA's key is replaced")
+    cluster.new_issuer()
+    return True
