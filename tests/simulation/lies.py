@@ -282,7 +282,7 @@ class Liar:
         self.lies = lies
         self.names: dict[str, Lie] = {}
         self.told = False
-        self.told_at = 0.0  # virtual seconds
+        self.first_at = self.told_at = 0.0  # virtual seconds: first, and last
         self._info = info
         self._over = False
 
@@ -297,7 +297,7 @@ class Liar:
             return message
         if method == HEARTBEAT_METHOD:
             self.told = self._over = True
-            self.told_at = asyncio.get_running_loop().time()
+            self._tells()
             return b"\xff\xff" if self.lie.title.startswith("garbage") else _later(message)
         if method != DELTA_METHOD:
             return message
@@ -315,8 +315,12 @@ class Liar:
                 return message
             self.told, self._over = True, name != "again"
             self.names[name] = lie
-        self.told_at = asyncio.get_running_loop().time()
+        self._tells()
         return bytes(response.SerializeToString())
+
+    def _tells(self) -> None:
+        self.told_at = asyncio.get_running_loop().time()
+        self.first_at = self.first_at or self.told_at
 
 
 def _message(resource: Resource) -> Response:

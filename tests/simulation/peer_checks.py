@@ -194,7 +194,7 @@ class PeerChecks(Checks):
             return True
         if liar.lie.harmless:
             return True
-        if self._ended.get(way, 0.0) < liar.told_at:
+        if self._ended.get(way, 0.0) < liar.first_at:
             raise Violation(REFUSAL, f"{viewer.name} goes on with {peer}, which lied: {liar.lie.title}")
         return True
 
