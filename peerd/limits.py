@@ -206,7 +206,7 @@ REQUEST_BYTES = Limit(
     "request_bytes",
     64 * 1024 * 1024,
     "bytes",
-    "a reconnect names every resource the client holds, about 80 bytes each; 800,000 fit",
+    "a reconnect names all the client holds, 80 bytes each: 800,000 fit; over 80 MiB gRPC refuses uncounted",
 )
 NAMES_PER_STREAM = Limit(
     "names_per_stream",

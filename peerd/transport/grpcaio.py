@@ -19,7 +19,7 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 import grpc
 import grpc.aio
 
-from peerd.limits import REQUEST_BYTES
+from peerd.limits import REQUEST_BYTES, hit
 from peerd.transport.base import Handler, PeerCertificate, StatusCode, StreamClosed
 from peerd.transport.tls import TlsSource
 
@@ -35,7 +35,8 @@ _OURS = {grpc_code: code for code, grpc_code in _STATUS.items()}
 class GrpcOptions:
     """Settings of one listener or channel; times in seconds.
 
-    `max_message` bounds what is received: reconnecting ztunnels send every name they hold (§1.4).
+    `max_message` bounds what is received: reconnecting ztunnels send every name they hold (§1.4). A server
+    refuses by itself what is up to a quarter larger, and can say so and count it; beyond that gRPC does.
     A connection older than `max_age` (with 10 % jitter) is told to go away and has `age_grace` to do so, as
     istiod's chart sets it; 0 = never. `ping_floor` must stay below ztunnel's ping every 30 s (§1.2).
     """
@@ -51,7 +52,7 @@ class GrpcOptions:
     def server_arguments(self) -> list[tuple[str, int]]:
         """As grpc's server takes them."""
         arguments = [
-            *self._common(),
+            *self._common(self.max_message + self.max_message // 4),
             # Two servers on one port would share connections at random.
             ("grpc.so_reuseport", 0),
             ("grpc.max_concurrent_streams", self.max_streams),
@@ -70,11 +71,11 @@ class GrpcOptions:
     def channel_arguments(self) -> list[tuple[str, int]]:
         """As grpc's channel takes them."""
         # A channel of its own, not a connection shared with every other channel to the same address.
-        return [*self._common(), ("grpc.use_local_subchannel_pool", 1)]
+        return [*self._common(self.max_message), ("grpc.use_local_subchannel_pool", 1)]
 
-    def _common(self) -> list[tuple[str, int]]:
+    def _common(self, receive: int) -> list[tuple[str, int]]:
         return [
-            ("grpc.max_receive_message_length", self.max_message),
+            ("grpc.max_receive_message_length", receive),
             ("grpc.max_send_message_length", -1),
             ("grpc.keepalive_time_ms", int(self.keepalive * 1000)),
             ("grpc.keepalive_timeout_ms", int(self.keepalive_timeout * 1000)),
@@ -103,7 +104,7 @@ class GrpcServer:
         self._address = address
         self._tls = tls
         self._options = options
-        self._methods = _Methods(handlers)
+        self._methods = _Methods(handlers, options.max_message)
         self._server: Any = None
 
     async def start(self) -> str:
@@ -173,12 +174,13 @@ class GrpcChannel:
 class GrpcServerStream:
     """The answering end of a stream."""
 
-    __slots__ = ("_context", "_metadata", "ended", "method")
+    __slots__ = ("_context", "_max_message", "_metadata", "ended", "method")
 
     certificate: PeerCertificate | None = None
 
-    def __init__(self, context: Any, method: str) -> None:
+    def __init__(self, context: Any, method: str, max_message: int) -> None:
         self._context = context
+        self._max_message = max_message
         self._metadata: dict[str, str] | None = None
         self.method = method
         self.ended = False  # the far end went away, or the server's grace is over
@@ -211,6 +213,12 @@ class GrpcServerStream:
             raise StreamClosed(StatusCode.UNAVAILABLE, f"the stream ended: {error}") from None
         if message is not grpc.aio.EOF:
             received: bytes = message
+            if len(received) > self._max_message:
+                hit(REQUEST_BYTES)
+                raise StreamClosed(
+                    StatusCode.RESOURCE_EXHAUSTED,
+                    f"a message of {len(received)} bytes is over the limit of {self._max_message}",
+                )
             return received
         # A cancelled stream reads as one that was half-closed; that it was cancelled comes a moment later,
         # by way of grpc's own thread. `run` then cancels whoever waits here.
@@ -291,9 +299,9 @@ _FAILURES = (grpc.aio.BaseError, grpc.RpcError, asyncio.InvalidStateError)
 class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
     """Every method is a stream of bytes both ways; a unary call differs in nothing on the wire."""
 
-    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+    def __init__(self, handlers: Mapping[str, Handler], max_message: int) -> None:
         self._handlers = {
-            method: grpc.stream_stream_rpc_method_handler(_behaviour(method, handler))
+            method: grpc.stream_stream_rpc_method_handler(_behaviour(method, handler, max_message))
             for method, handler in handlers.items()
         }
 
@@ -301,11 +309,11 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
         return self._handlers.get(details.method)
 
 
-def _behaviour(method: str, handler: Handler) -> Callable[[Any, Any], Awaitable[None]]:
+def _behaviour(method: str, handler: Handler, max_message: int) -> Callable[[Any, Any], Awaitable[None]]:
     async def run(_requests: Any, context: Any) -> None:
         # grpc.aio cancels this task when the far end goes away. The handler has a task of its own, so that it
         # can tell that (StreamClosed) from being cancelled by whoever owns it.
-        stream = GrpcServerStream(context, method)
+        stream = GrpcServerStream(context, method, max_message)
         task = asyncio.ensure_future(handler(stream))
         try:
             await asyncio.wait((task,))

@@ -28,6 +28,7 @@ from h2.exceptions import H2Error
 from h2.settings import SettingCodes
 from hyperframe.frame import Frame, GoAwayFrame
 
+from peerd.limits import PEER_MESSAGE_BYTES
 from peerd.transport.address import join_address
 from peerd.transport.base import PeerCertificate, StatusCode, StreamClosed
 from peerd.transport.http2_stream import Headers, Http2Stream, mapping, name_of
@@ -44,7 +45,7 @@ class Http2Options:
 
     stream_window: int = 1 << 20
     connection_window: int = 16 << 20
-    max_message: int = 4 << 20
+    max_message: int = PEER_MESSAGE_BYTES.value
     max_headers: int = 64 << 10
     max_streams: int = 100
     keepalive: float = 30.0

@@ -9,6 +9,7 @@ from urllib.parse import quote, unquote
 from h2.errors import ErrorCodes
 from h2.events import ResponseReceived, StreamEnded, StreamReset, TrailersReceived
 
+from peerd.limits import PEER_MESSAGE_BYTES, hit
 from peerd.transport.base import PeerCertificate, StatusCode, StreamClosed
 
 Headers = list[tuple[str, str]]
@@ -258,6 +259,7 @@ class Http2Stream:
             self._refuse(StatusCode.UNIMPLEMENTED, "compressed messages are not supported")
         length = self._needed() - _PREFIX
         if length > self._connection.max_message:
+            hit(PEER_MESSAGE_BYTES)
             self._refuse(
                 StatusCode.RESOURCE_EXHAUSTED,
                 f"a message of {length} bytes is over the limit of {self._connection.max_message}",

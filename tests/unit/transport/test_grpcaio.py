@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from peerd.limits import REQUEST_BYTES
+from peerd.limits import REQUEST_BYTES, hits
 from peerd.transport.base import StatusCode, Stream, StreamClosed
 from peerd.transport.grpcaio import GrpcChannel, GrpcOptions, GrpcServer
 from peerd.transport.tls import TlsMaterial
@@ -28,7 +28,8 @@ def test_idle_ztunnels_may_ping_and_may_name_all_they_hold() -> None:
     """Every 30 s (wire-contract §1.2); about 80 bytes a name (§1.4)."""
     arguments = dict(GrpcOptions().server_arguments())
     assert arguments["grpc.http2.min_ping_interval_without_data_ms"] < 30_000
-    assert arguments["grpc.max_receive_message_length"] == REQUEST_BYTES.value >= 64 * 1024 * 1024
+    assert GrpcOptions().max_message == REQUEST_BYTES.value >= 64 * 1024 * 1024
+    assert arguments["grpc.max_receive_message_length"] > REQUEST_BYTES.value, "or we could count nothing"
     assert arguments["grpc.max_send_message_length"] == -1
     assert arguments["grpc.so_reuseport"] == 0
     assert arguments["grpc.max_connection_age_ms"] == 30 * 60 * 1000
@@ -37,6 +38,28 @@ def test_idle_ztunnels_may_ping_and_may_name_all_they_hold() -> None:
 
 def test_an_age_of_zero_is_no_age() -> None:
     assert "grpc.max_connection_age_ms" not in dict(GrpcOptions(max_age=0).server_arguments())
+
+
+@pytest.mark.parametrize(("size", "counted"), [(1001, 1), (1250, 1), (1251, 0)])
+async def test_a_request_over_the_limit_ends_its_stream_and_what_is_not_far_over_is_counted(
+    size: int, counted: int
+) -> None:
+    """The reason is told with both sizes. Far over, gRPC does not even read it, and tells nobody here."""
+    server = GrpcServer("127.0.0.1:0", {METHOD: echo}, options=GrpcOptions(max_message=1000))
+    channel = GrpcChannel(await server.start())
+    before = hits(REQUEST_BYTES)
+    stream, other = await channel.open(METHOD), await channel.open(METHOD)
+    await stream.send(b"x" * size)
+    with pytest.raises(StreamClosed) as closed:
+        await stream.receive()
+    assert closed.value.code is StatusCode.RESOURCE_EXHAUSTED
+    if counted:
+        assert closed.value.message == f"a message of {size} bytes is over the limit of 1000"
+    assert hits(REQUEST_BYTES) == before + counted
+    await other.send(b"y" * 1000)
+    assert await other.receive() == b"y" * 1000
+    await channel.close()
+    await server.close(0)
 
 
 class Rotating:

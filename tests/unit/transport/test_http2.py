@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 
+from peerd.limits import PEER_MESSAGE_BYTES, hits
 from peerd.transport.base import StatusCode, Stream, StreamClosed
 from peerd.transport.http2 import Http2Channel, Http2Server, join_address, split_address
 from peerd.transport.http2_connection import Http2Options
@@ -75,12 +76,16 @@ async def test_messages_larger_than_every_window_arrive_whole(channel: Http2Chan
 
 
 async def test_a_message_over_the_limit_ends_the_stream_before_it_is_read(channel: Http2Channel) -> None:
+    before = hits(PEER_MESSAGE_BYTES)
     stream = await channel.open(ECHO)
     sending = asyncio.ensure_future(stream.send(b"x" * ((1 << 20) + 1)))
     with pytest.raises(StreamClosed) as closed:
         await stream.receive()
     await asyncio.gather(sending, return_exceptions=True)
     assert closed.value.code is StatusCode.RESOURCE_EXHAUSTED
+    assert "a message of 1048577 bytes is over the limit of 1048576" in closed.value.message
+    assert hits(PEER_MESSAGE_BYTES) == before + 1
+    assert Http2Options().max_message == PEER_MESSAGE_BYTES.value
     other = await channel.open(ECHO)
     await other.send(b"the connection goes on")
     assert await other.receive() == b"the connection goes on"
