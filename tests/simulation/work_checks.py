@@ -14,7 +14,7 @@ from peerd.app.peerd import Peerd
 from peerd.model.changes import Change, PeerChange
 from peerd.model.federation import PeerView
 from peerd.model.kube.meta import ObjectKey
-from peerd.model.types import DELTA_METHOD
+from peerd.model.types import DELTA_METHOD, PEER_INFO
 from peerd.protocol.envelope import DeltaResponse, parse_delta_response
 from peerd.protocol.peer_state import PeerEvent
 from peerd.protocol.subscription import Subscription
@@ -119,6 +119,9 @@ class WorkChecks:
             if event is PeerEvent.OPENED:
                 for told in [told for told in self._removed if told[1] == replica.name]:
                     del self._removed[told]
+            if event is PeerEvent.REFUSED:
+                # Who became another cluster is asked anew, and may be again what it was and is on disk.
+                self._written.pop((replica.name, str(key), f"{PEER_INFO}\x00self"), None)
             fire(key, event, error)
 
         importer._emit = see_emit
