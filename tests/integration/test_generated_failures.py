@@ -9,9 +9,8 @@ import contextlib
 import pytest
 
 from peerd.kubeapi.base import ApiUnreachableError
-from tests.support.fake_objects import FakeObjects, status
+from tests.support.fake_objects import status
 from tests.support.generated_objects import NOBODY, NORTH, Process, endpoints, entry, key_of, puts
-from tests.support.real_objects import RealObjects
 
 HISTORY = [
     puts(entry(), endpoints()),
@@ -35,18 +34,6 @@ FAILURES = {
     "no answer": ApiUnreachableError("connection reset"),
     LOST: None,
 }
-
-
-@pytest.fixture(params=["in memory", "real"])
-async def api(request):
-    """Where objects lie."""
-    if request.param == "in memory":
-        yield FakeObjects()
-        return
-    server = RealObjects(request.getfixturevalue("api_server"))
-    await server.open("shop")
-    yield server
-    await server.close()
 
 
 class KilledError(Exception):
@@ -85,47 +72,47 @@ def check(api):
     assert "subjectAltNames" not in there["serviceentries", "shop", "autogen.shop.reviews"]["spec"]
 
 
-async def test_history_without_failures(api):
+async def test_history_without_failures(either_api):
     """What the tables below vary: their length is how many requests and writes it takes."""
-    process = await start(api)
+    process = await start(either_api)
     for step in HISTORY:
         process.kept.put(step)
         await process.settle()
-    check(api)
-    assert (len(api.requests), len(api.writes)) == (REQUESTS, WRITES)
+    check(either_api)
+    assert (len(either_api.requests), len(either_api.writes)) == (REQUESTS, WRITES)
 
 
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("at", range(REQUESTS))
-async def test_each_request_fails_once(api, at, failure):
+async def test_each_request_fails_once(either_api, at, failure):
     """Every write of the history, and every look before one, fails once in every way: the end is the same."""
-    process = await start(api)
+    process = await start(either_api)
     failed = False
 
     def refuse(number, _method):
         nonlocal failed
         failed = failed or number == at
         if number == at and failure != LOST:
-            api.fail = [FAILURES[failure]]
+            either_api.fail = [FAILURES[failure]]
 
     def lose(number, _method):
         if number == at and failure == LOST:
             raise ApiUnreachableError("connection reset")
 
-    interrupt(api, before=refuse, after=lose)
+    interrupt(either_api, before=refuse, after=lose)
     for step in HISTORY:
         process.kept.put(step)
         await process.settle(5)
     await process.settle(120)
     assert failed
-    check(api)
+    check(either_api)
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["after the write", "before its answer is heard"])
 @pytest.mark.parametrize("at", range(WRITES))
-async def test_process_dies_after_each_write(api, at, lost):
+async def test_process_dies_after_each_write(either_api, at, lost):
     """It is killed after a write, with or without having heard the answer; the next one ends the same."""
-    process = await start(api)
+    process = await start(either_api)
     written = 0
 
     def alive(_number=0, _method=""):
@@ -138,15 +125,15 @@ async def test_process_dies_after_each_write(api, at, lost):
         if lost:
             alive()
 
-    original = interrupt(api, before=alive, after=count)
+    original = interrupt(either_api, before=alive, after=count)
     with contextlib.suppress(KilledError):
         for step in HISTORY:
             process.kept.put(step)
             await process.settle()
             alive()
     assert written == at + 1
-    api.request = original
+    either_api.request = original
     wanted = dict(pair for step in HISTORY for pair in step)  # what derivation says at the end, all at once
-    again = await start(api, *(found for found in wanted.values() if found is not None))
+    again = await start(either_api, *(found for found in wanted.values() if found is not None))
     await again.settle(5)
-    check(api)
+    check(either_api)
