@@ -205,16 +205,18 @@ class Statuses:
         conditions = gateway_status.remote_conditions(
             found, self._peer(key), self._path(key), diagnostics, peering=self._peering
         )
-        told = [self._told(found, each, now) for each in conditions]
-        return gateway_status.remote_status(found, told, beside=self._beside)
+        told = (self._told(found, each, now) for each in conditions)
+        said = [each for each in told if each is not None]
+        return gateway_status.remote_status(found, said, beside=self._beside)
 
-    def _told(self, gateway: Gateway, condition: Condition, now: float) -> Condition:
-        """*condition*, or what stands in its place while it is no news."""
+    def _told(self, gateway: Gateway, condition: Condition, now: float) -> Condition | None:
+        """*condition*, or what stands in its place while it is no news; None: nothing does."""
         key = gateway.key
         live = next((each for each in gateway.status.conditions if each.type == condition.type), None)
-        if live is not None and self._is_no_news(key, condition, now):
+        # Stale, after a restart, is only that we have not dialled yet: that is nothing to begin with either.
+        if (live is not None or condition.reason == "Stale") and self._is_no_news(key, condition, now):
             self._again[key] = min(self._again.get(key, now + _GRACE), now + 1.0)
-            return Condition(live.type, live.status, live.reason, live.message)
+            return None if live is None else Condition(live.type, live.status, live.reason, live.message)
         before, at = self._said.get((key, condition.type), (condition, now - _MESSAGE_SECONDS))
         alike = (before.status, before.reason) == (condition.status, condition.reason)
         if alike and before.message != condition.message and now - at < _MESSAGE_SECONDS:

@@ -153,6 +153,24 @@ async def test_a_restarted_process_does_not_take_back_what_it_has_yet_to_find_ou
     assert rig.west[DATA_PLANE] == "True, Reached"
 
 
+async def test_where_nothing_was_said_a_restarted_process_does_not_begin_with_stale(rig):
+    """What it restored is old because nobody has been dialled; the first outcome is the first word."""
+    rig.peers[WEST] = PeerFacts(PeerState.STALE, synced=True, cluster="west")
+    rig.gateway()
+    rig.statuses.settle()
+    await rig.work(2)
+    assert CONNECTED not in rig.west
+    assert SUCCEEDED not in rig.west
+    rig.peers[WEST] = PeerFacts(PeerState.LIVE, synced=True, cluster="west")
+    rig.statuses.peer_changed(WEST)
+    await rig.work()
+    assert (rig.west[CONNECTED], rig.west[SUCCEEDED]) == ("True, Connected", "True, Synced")
+    rig.peers[WEST] = PeerFacts(PeerState.STALE, synced=True, cluster="west")
+    rig.statuses.peer_changed(WEST)
+    await rig.work(15)
+    assert rig.west[CONNECTED] == "False, Stale"
+
+
 async def test_but_not_for_ever(rig):
     """Fifteen seconds; then what this process knows is said."""
     rig.gateway()
