@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: help install demo test lint types layers unit simulate simulate-many shrink mutate proto proto-check apiserver helm manifests bench clean
+.PHONY: help install demo test lint types layers unit simulation simulate simulate-many shrink mutate proto proto-check apiserver helm manifests bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -22,7 +22,7 @@ install: $(STAMP)  ## everything into .venv
 demo: $(STAMP)  ## two whole clusters on this machine, peered and shown
 	$(BIN)/peerd demo
 
-test: $(STAMP) lint types layers proto-check apiserver helm unit  ## lint, types, layers, generated code, all tests
+test: $(STAMP) lint types layers proto-check apiserver helm unit simulation  ## lint, types, layers, generated code, all tests, a thousand seeds
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -37,11 +37,17 @@ layers: $(STAMP)
 unit: $(STAMP)
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
+# Always the same thousand: a run is judged by what was changed, not by luck. New ones: `make simulate-many`.
+TESTED_SEEDS := 1000
+TESTED_FROM := 20261121
+simulation: $(STAMP)
+	$(BIN)/python -m tests.simulation.simulate --seeds $(TESTED_SEEDS) --from $(TESTED_FROM) --workers $(WORKERS)
+
 SEEDS ?= 100
 FROM ?= 0
 SEED ?= 1
 SLICE ?= 1/1
-simulate: $(STAMP)  ## seeded histories of whole clusters: SEEDS=n, FROM=k to replay
+simulate: $(STAMP)  ## seeded histories of whole clusters: SEEDS=n, from a random one on; FROM=k replays
 	$(BIN)/python -m tests.simulation.simulate --seeds $(SEEDS) --from $(FROM) --workers $(WORKERS)
 
 simulate-many: $(STAMP)  ## a thousand new ones; everything that can happen must happen

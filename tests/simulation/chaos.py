@@ -37,9 +37,10 @@ class Chaos:
 
     async def heal(self) -> None:
         """Stop every fault."""
-        mending, self._mending = self._mending, []
         self._over.set()
-        await asyncio.gather(*mending)
+        while self._mending:  # what is mended may break the next thing
+            mending, self._mending = self._mending, []
+            await asyncio.gather(*mending)
         self._over.clear()
         for replica in self.world.replicas.values():
             replica.clock.skew = 0.0

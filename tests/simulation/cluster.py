@@ -88,6 +88,10 @@ class SimCluster:
         self._fabric.names[address] = self._fabric.names.pop(self.address)
         self.address = address
 
+    def inherit(self, address: str) -> None:
+        """One more address leads to the load balancer before the gateway."""
+        self._fabric.names[address] = self._fabric.names[self.address]
+
     def new_lineage(self) -> None:
         """State directories that hold nothing but a lineage nobody has seen."""
         self._issuers += 1

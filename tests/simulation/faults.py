@@ -19,6 +19,7 @@ from tests.simulation.process_faults import (
 from tests.simulation.user_operators import (
     delete,
     edit,
+    inherit,
     label,
     mirror,
     move,
@@ -38,6 +39,7 @@ USERS: dict[str, tuple[int, Operator]] = {
     "move": (1, move),
     "relabel": (1, relabel),
     "mirror": (1, mirror),
+    "inherit": (1, inherit),
 }
 FAULTS: dict[str, tuple[int, Operator]] = {
     "partition": (3, partition),

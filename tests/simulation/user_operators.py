@@ -95,6 +95,25 @@ async def relabel(chaos: Chaos, random: Random) -> bool:
     return True
 
 
+async def inherit(chaos: Chaos, random: Random) -> bool:
+    """A peer moves away, and later its old address is that of the cluster that still dials it there."""
+    world = chaos.world
+    viewer = random.choice(list(world.clusters))
+    peers = sorted(world.truth.links[viewer])
+    if not peers or world.mirrored & {viewer}:
+        return False
+    peer = random.choice(peers)
+    address = world.clusters[peer].address
+    world.move(peer)
+
+    async def reuse() -> None:
+        world.inherit(viewer, address)
+        _rerouted_later(chaos, random, peer)
+
+    chaos.later(random.choice((5.0, 60.0, 130.0)), reuse)
+    return True
+
+
 def _rerouted_later(chaos: Chaos, random: Random, cluster: str) -> None:
     async def mend() -> None:
         chaos.world.reroute(cluster)

@@ -97,6 +97,11 @@ class Users:
                 if connection.server == replica.name and connection.client in self.replicas:
                     connection.drop()
 
+    def inherit(self, cluster: str, address: str) -> None:
+        """The cluster's gateway is reached at another address, too."""
+        self._log(cluster, f"its gateway is reached at {address}, too")
+        self.clusters[cluster].inherit(address)
+
     def relabel(self, cluster: str) -> None:
         """The cluster gets another network: everything of it changes, here and wherever it is imported."""
         found = self.clusters[cluster]
