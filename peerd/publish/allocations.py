@@ -47,7 +47,7 @@ class Allocations:
         self._waiting: dict[str, str] = {}  # host -> pool: wanted, and the pool had no address
         self._unsaid: dict[str, Allocation | None] = {}  # decided, told once it is on disk
         try:
-            for host, raw in table.items():
+            for host, raw in table.load().items():
                 self._entries[host] = msgspec.msgpack.decode(raw, type=_Entry)
         except msgspec.DecodeError as error:
             raise StateError(table.path, f"holds no allocations ({error})", "move it away") from error
@@ -130,12 +130,13 @@ class Allocations:
                 self._taken.difference_update(_addresses(entry))
 
     def _store(self, host: str, entry: _Entry) -> None:
+        known = host in self._entries
         self._entries[host] = entry
         if entry.freed:
             self._resting[host] = None
         else:
             self._resting.pop(host, None)
-        self._table.put(host, msgspec.msgpack.encode(entry))
+        self._table.put(host, msgspec.msgpack.encode(entry), replaces=known)
 
 
 def _addresses(entry: _Entry) -> tuple[bytes, ...]:

@@ -25,7 +25,7 @@ class RecordedTakeovers:
         self._found: dict[str, Takeover] = {}
         self._unsaid: dict[str, Takeover | None] = {}  # decided, told once it is on disk
         try:
-            for service, raw in table.items():
+            for service, raw in table.load().items():
                 self._found[service] = msgspec.msgpack.decode(raw, type=Takeover)
         except msgspec.DecodeError as error:
             raise StateError(table.path, f"holds no takeovers ({error})", "move it away") from error
@@ -43,8 +43,9 @@ class RecordedTakeovers:
                 del self._found[service]
                 self._table.delete(service)
             else:
+                known = service in self._found
                 self._found[service] = found
-                self._table.put(service, msgspec.msgpack.encode(found))
+                self._table.put(service, msgspec.msgpack.encode(found), replaces=known)
             self._unsaid[service] = found
 
     def retain(self, services: Collection[str]) -> None:

@@ -13,12 +13,10 @@ import os
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import accumulate
 from pathlib import Path
 
 import xxhash
 
-from peerd.state.directory import sync_directory
 from peerd.state.errors import StateError
 
 _MAGIC = b"peerd-journal 1\n"
@@ -41,7 +39,7 @@ class Journal:
         self.path = path
         self.torn = 0
         """Bytes cut off at the end when the file was opened."""
-        self._found: list[tuple[int, bytes]] = []
+        self._found: list[bytes] = []
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -55,47 +53,27 @@ class Journal:
 
     def take(self) -> list[bytes]:
         """The records found when the file was opened, handed over once."""
-        return [record for _, record in self.take_placed()]
-
-    def take_placed(self) -> list[tuple[int, bytes]]:
-        """As `take`, each with its place, as `read` takes it."""
         found, self._found = self._found, []
         return found
-
-    def read(self, place: int, length: int) -> bytes:
-        """The record of *length* bytes at *place*, from the disk.
-
-        Raises:
-            StateError: it cannot be read, or is no longer what was written.
-        """
-        record = _record(self._pread(place, _HEADER.size + length), 0)
-        if not isinstance(record, bytes) or len(record) != length:
-            raise StateError(
-                self.path, f"is damaged at byte {place}", "see what else writes it; a restart makes it anew"
-            )
-        return record
 
     @property
     def size(self) -> int:
         """Bytes in the file that count."""
         return self._end
 
-    def append(self, records: Iterable[bytes], *, sync: bool = True) -> list[int]:
+    def append(self, records: Iterable[bytes], *, sync: bool = True) -> None:
         """Write *records* behind the last one; with `sync` they survive a crash of the machine.
-
-        Returns their places.
 
         Raises:
             StateError: they were not written; the journal holds what it held before.
         """
-        frames = [_frame(record) for record in records]
-        data = b"".join(frames)
+        data = b"".join(map(_frame, records))
         try:
             if not self._clean:
                 os.ftruncate(self._descriptor, self._end)
                 self._clean = True
             if not data:
-                return []
+                return
             head = _MAGIC if self._end == 0 else b""
             self._clean = False
             _write(self._descriptor, head + data, self._end)
@@ -103,16 +81,14 @@ class Journal:
                 os.fsync(self._descriptor)
         except OSError as error:
             raise self._failed(error) from error
-        start = self._end + len(head)
-        self._end = start + len(data)
+        self._end += len(head) + len(data)
         self._clean = True
-        return _places(start, frames)
 
     def scan(self, end: int) -> Iterator[tuple[int, bytes]]:
         """The records before the place *end*, from the disk, each with its place.
 
         Raises:
-            StateError: as `read`.
+            StateError: one cannot be read, or is no longer what was written.
         """
         place, data = len(_MAGIC), b""
         start = place  # where `data` begins
@@ -120,28 +96,12 @@ class Journal:
             record = _record(data, place - start)
             if not isinstance(record, bytes):
                 if start == place and len(data) >= min(end - start, _CHUNK):
-                    record = self.read(place, self._length(place))  # longer than a chunk, or damaged
+                    record = self._read(place, self._length(place))  # longer than a chunk, or damaged
                 else:
                     start, data = place, self._pread(place, _CHUNK)
                     continue
             yield place, record
             place += _HEADER.size + len(record)
-
-    def rewrite(self, records: Iterable[bytes]) -> list[int]:
-        """Replace the whole content, atomically and durably: compaction. Returns the records' places.
-
-        Raises:
-            StateError: it was not replaced; the journal holds what it held before.
-        """
-        draft = Rewrite(self)
-        places = draft.add(records)
-        draft.sync()
-        draft.finish()
-        try:
-            sync_directory(self.path.parent)
-        except OSError as error:
-            raise self._failed(error) from error
-        return places
 
     def adopt(self, descriptor: int, end: int) -> None:
         """Go on with another file, which has taken the place of the old one (`Rewrite`)."""
@@ -163,6 +123,15 @@ class Journal:
             return os.pread(self._descriptor, length, place)
         except OSError as error:
             raise StateError(self.path, f"cannot be read: {error.strerror}", "make it readable") from error
+
+    def _read(self, place: int, length: int) -> bytes:
+        """The record of *length* bytes at *place*. Raises StateError."""
+        record = _record(self._pread(place, _HEADER.size + length), 0)
+        if not isinstance(record, bytes) or len(record) != length:
+            raise StateError(
+                self.path, f"is damaged at byte {place}", "see what else writes it; a restart makes it anew"
+            )
+        return record
 
     def _length(self, place: int) -> int:
         header = self._pread(place, _HEADER.size)
@@ -194,7 +163,7 @@ class Journal:
                     f"is corrupt at byte {position} ({record}); {len(self._found)} good records precede it",
                     "restore it from a backup, or move it away to start without what it holds",
                 )
-            self._found.append((position, record))
+            self._found.append(record)
             position += _HEADER.size + len(record)
         return position
 
@@ -221,14 +190,12 @@ class Rewrite:
             self._descriptor = os.open(self._path, flags, 0o600)
             _write(self._descriptor, _MAGIC, 0)
 
-    def add(self, records: Iterable[bytes]) -> list[int]:
-        """Write *records* behind those before; returns their places."""
-        frames = [_frame(record) for record in records]
+    def add(self, records: Iterable[bytes]) -> None:
+        """Write *records* behind those before."""
+        data = b"".join(map(_frame, records))
         with self._abandoning():
-            _write(self._descriptor, b"".join(frames), self._end)
-        start = self._end
-        self._end += sum(map(len, frames))
-        return _places(start, frames)
+            _write(self._descriptor, data, self._end)
+        self._end += len(data)
 
     def sync(self) -> None:
         """Bring what was added to the disk; may take long, and may run in another thread."""
@@ -268,10 +235,6 @@ def unwritable(path: Path, error: OSError) -> StateError:
     return StateError(
         path, f"cannot be written: {error.strerror or error}", "free some space or make it writable"
     )
-
-
-def _places(start: int, frames: Iterable[bytes]) -> list[int]:
-    return list(accumulate(map(len, frames), initial=start))[:-1]
 
 
 def _frame(record: bytes) -> bytes:

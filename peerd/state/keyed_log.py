@@ -1,7 +1,7 @@
 """The last word for each name, kept in a journal and nowhere else: for much that is read only at the start.
 
-`Table` remembers where every value lies; this remembers nothing. Its user says what a word replaces, so that
-the log knows when it is mostly history. Names lie in groups, which can be forgotten as one.
+Nothing of it is kept in memory. Its user says what a word replaces, so that the log knows when it is mostly
+history. Names lie in groups, which can be forgotten as one; `Table` is a log of one group without a name.
 """
 
 from collections.abc import Generator, Iterator
@@ -20,18 +20,21 @@ _SLICE = 200
 # A record: group, name, value. Without a value the name is gone, without a name the whole group.
 _Word = tuple[str, str | None, bytes | None]
 _DECODER = msgspec.msgpack.Decoder(_Word)
+_UNGROUPED = msgspec.msgpack.Decoder(tuple[str, bytes | None])
 
 
 class KeyedLog:
     """A durable map that cannot be looked up, only loaded. Changes are on disk after `flush`.
 
-    A flush that fails loses nothing: what it would have written goes with the next one.
+    A flush that fails loses nothing: what it would have written goes with the next one. Without *groups*
+    there is one, called "", and records do not name it.
 
     Raises:
         StateError: the journal cannot be opened or is corrupt.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, groups: bool = True) -> None:
+        self._groups = groups
         self._journal = Journal(path)
         self._pending: dict[tuple[str, str | None], bytes | None] = {}
         self._records = 0
@@ -40,7 +43,7 @@ class KeyedLog:
         self._loaded: dict[str, dict[str, bytes]] = {}
         try:
             for record in self._journal.take():
-                self._fold(_DECODER.decode(record))
+                self._fold(self.decode(record))
         except msgspec.DecodeError as error:
             self._journal.close()
             raise StateError(path, f"holds a record of another kind ({error})", "move it away") from error
@@ -91,7 +94,8 @@ class KeyedLog:
         if not self._pending:
             return
         words = [(group, name, value) for (group, name), value in self._pending.items()]
-        self._journal.append(map(msgspec.msgpack.encode, words), sync=sync)
+        records = words if self._groups else [word[1:] for word in words]
+        self._journal.append(map(msgspec.msgpack.encode, records), sync=sync)
         self._records += len(words)
         self._pending.clear()
 
@@ -118,6 +122,23 @@ class KeyedLog:
             raise
         return compaction
 
+    def compact(self) -> bool:
+        """All of `compacting` at once; whether it came to its end, which it need not: all is on disk."""
+        steps = self.compacting()
+        try:
+            while True:
+                next(steps)
+        except StopIteration as end:
+            compaction: Compaction = end.value
+        except StateError:
+            return False
+        try:
+            compaction.sync()
+            compaction.finish()
+        except StateError:
+            return False
+        return True
+
     def compacted(self, live: int, late: int) -> None:
         """A compaction is finished: *live* records, and *late* ones since it began."""
         self._records, self._superseded = live + late, min(late, self._superseded)
@@ -127,6 +148,10 @@ class KeyedLog:
     def records(self) -> int:
         """How many records are on disk, history included."""
         return self._records
+
+    def decode(self, record: bytes) -> _Word:
+        """Group, name and value of a record. Raises msgspec.DecodeError."""
+        return _DECODER.decode(record) if self._groups else ("", *_UNGROUPED.decode(record))
 
     def close(self) -> None:
         """Close the file; pending changes are lost unless flushed."""
@@ -168,7 +193,7 @@ class Compaction:
         """Find the last words, then write them."""
         last: dict[str, dict[str, int]] = {}
         for count, (place, record) in enumerate(self._journal.scan(self._end)):
-            group, name, value = _DECODER.decode(record)
+            group, name, value = self._log.decode(record)
             if name is None:
                 last.pop(group, None)
             elif value is None:

@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from peerd.state.errors import StateError
-from peerd.state.journal import Journal
+from peerd.state.journal import Journal, Rewrite
 
 
 def records(path):
@@ -25,6 +25,13 @@ def written(path, *items):
     return path.read_bytes()
 
 
+def rewritten(journal, *items):
+    draft = Rewrite(journal)
+    draft.add(items)
+    draft.sync()
+    draft.finish()
+
+
 def test_records_come_back_in_order_and_whole(tmp_path):
     """Empty, binary and large records survive, also over several opens."""
     path = tmp_path / "j"
@@ -39,7 +46,7 @@ def test_the_file_is_for_its_owner_only(tmp_path):
     written(path, b"x")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     journal = Journal(path)
-    journal.rewrite([b"y"])
+    rewritten(journal, b"y")
     journal.close()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
@@ -134,7 +141,7 @@ def test_a_rewrite_that_fails_leaves_the_old_content(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StateError):
-        journal.rewrite([b"new"])
+        rewritten(journal, b"new")
     monkeypatch.undo()
     journal.append([b"more"])
     journal.close()

@@ -19,23 +19,25 @@ def test_a_crash_at_any_byte_leaves_a_state_that_was_once_whole(changes, cut):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "t"
         table = Table(path)
+        present: dict[str, bytes] = {}
         states = [(0, {})]
         for name, value in changes:
-            if value is None:
+            if value is not None:
+                table.put(name, value, replaces=name in present)
+                present[name] = value
+            elif present.pop(name, None) is not None:
                 table.delete(name)
-            else:
-                table.put(name, value)
             table.flush(sync=False)
-            states.append((path.stat().st_size, dict(table)))
+            states.append((path.stat().st_size, dict(present)))
         table.close()
         whole = path.read_bytes()
         kept = cut % (len(whole) + 1)
         path.write_bytes(whole[:kept])
         survivor = Table(path)
-        assert dict(survivor) == [state for size, state in states if size <= kept][-1]
-        survivor.put("after", b"crash")
+        assert survivor.load() == [state for size, state in states if size <= kept][-1]
+        survivor.put("after", b"crash", replaces=False)
         survivor.flush()
         survivor.close()
         again = Table(path)
-        assert again["after"] == b"crash"
+        assert again.load()["after"] == b"crash"
         again.close()

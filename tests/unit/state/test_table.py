@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from peerd.state import keyed_log
 from peerd.state import table as table_module
 from peerd.state.errors import StateError
 from peerd.state.journal import Journal
@@ -14,20 +15,24 @@ from peerd.state.table import Table
 def reopened(path):
     table = Table(path)
     try:
-        return dict(table)
+        return table.load()
     finally:
         table.close()
+
+
+def full(*_arguments):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_puts_and_deletions_survive(tmp_path):
     """The last word for a name holds."""
     table = Table(tmp_path / "t")
-    table.put("a", b"1")
-    table.put("b", b"2")
+    assert table.load() == {}
+    table.put("a", b"1", replaces=False)
+    table.put("b", b"2", replaces=False)
     table.flush()
-    table.put("a", b"3")
+    table.put("a", b"3", replaces=True)
     table.delete("b")
-    table.delete("never there")
     table.flush()
     table.close()
     assert reopened(tmp_path / "t") == {"a": b"3"}
@@ -36,40 +41,34 @@ def test_puts_and_deletions_survive(tmp_path):
 def test_what_was_not_flushed_is_not_there(tmp_path):
     """`dirty` says so."""
     table = Table(tmp_path / "t")
-    table.put("a", b"1")
+    table.put("a", b"1", replaces=False)
     assert table.dirty
     table.close()
     assert reopened(tmp_path / "t") == {}
 
 
-def test_putting_the_same_value_again_writes_nothing(tmp_path):
-    """Otherwise a heartbeat would grow the file."""
+def test_it_reads_what_has_always_been_written(tmp_path):
+    """Records of a name and a value, without one where the name is gone: files outlive versions of peerd."""
+    journal = Journal(tmp_path / "t")
+    journal.append([b"\x92\xa1a\xc4\x011", b"\x92\xa1b\xc4\x012", b"\x92\xa1a\xc0"])
+    journal.close()
+    assert reopened(tmp_path / "t") == {"b": b"2"}
     table = Table(tmp_path / "t")
-    table.put("a", b"1")
-    table.flush()
-    size = (tmp_path / "t").stat().st_size
-    table.put("a", b"1")
-    assert not table.dirty
+    table.put("c", b"3", replaces=False)
     table.flush()
     table.close()
-    assert (tmp_path / "t").stat().st_size == size
+    assert (tmp_path / "t").read_bytes().endswith(b"\x92\xa1c\xc4\x013")
 
 
 def test_a_failed_flush_loses_nothing(tmp_path, monkeypatch):
     """What could not be written goes with the next flush."""
     table = Table(tmp_path / "t")
-    real = os.pwrite
-
-    def full(descriptor, data, offset):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "pwrite", full)
-    table.put("a", b"1")
-    with pytest.raises(StateError):
-        table.flush()
+    table.put("a", b"1", replaces=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(StateError, match="No space left"):
+            table.flush()
     assert table.dirty
-    assert table["a"] == b"1"
-    monkeypatch.setattr(os, "pwrite", real)
     table.flush()
     table.close()
     assert reopened(tmp_path / "t") == {"a": b"1"}
@@ -77,35 +76,63 @@ def test_a_failed_flush_loses_nothing(tmp_path, monkeypatch):
 
 def test_the_journal_is_compacted_as_it_grows(tmp_path, monkeypatch):
     """Overwriting one name for ever does not fill the disk, and the other names stay."""
-    monkeypatch.setattr(table_module, "_COMPACT_AT", 4096)
+    monkeypatch.setattr(keyed_log, "_COMPACT_AT", 4096)
     table = Table(tmp_path / "t")
-    table.put("kept", b"k" * 100)
+    table.put("kept", b"k" * 100, replaces=False)
     for number in range(1000):
-        table.put("busy", b"%04d" % number * 10)
+        table.put("busy", b"%04d" % number * 10, replaces=number > 0)
         table.flush(sync=False)
         assert (tmp_path / "t").stat().st_size < 5000
     table.close()
     assert reopened(tmp_path / "t") == {"kept": b"k" * 100, "busy": b"0999" * 10}
 
 
-def test_a_compaction_that_fails_is_tried_again_later(tmp_path, monkeypatch):
-    """Everything is already on disk, so a full disk is not an error here."""
-    monkeypatch.setattr(table_module, "_COMPACT_AT", 1024)
+@pytest.mark.parametrize("fails", ["open", "fsync"])
+def test_a_compaction_that_fails_is_tried_again_later(tmp_path, monkeypatch, fails):
+    """Everything is already on disk, so a full disk is not an error here, nor tried at every flush."""
+    monkeypatch.setattr(keyed_log, "_COMPACT_AT", 1024)
     attempts = []
+    real = getattr(os, fails)
 
-    def refuse(self, records):
-        attempts.append(self.size)
-        raise StateError(self.path, "full", "free some space")
+    def refuse(*arguments):
+        if fails == "fsync" or str(arguments[0]).endswith(".new"):
+            attempts.append(arguments)
+            full()
+        return real(*arguments)
 
+    table = Table(tmp_path / "t")
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "rewrite", refuse)
-        table = Table(tmp_path / "t")
+        patch.setattr(os, fails, refuse)
         for number in range(200):
-            table.put("busy", b"%04d" % number * 10)
+            table.put("busy", b"%04d" % number * 10, replaces=number > 0)
             table.flush(sync=False)
     assert 1 < len(attempts) < 10
     table.close()
     assert reopened(tmp_path / "t") == {"busy": b"0199" * 10}
+    assert [each.name for each in tmp_path.iterdir()] == ["t"], "the draft is gone"
+
+
+def test_after_a_compaction_the_directory_is_on_disk_before_anybody_relies_on_it(tmp_path, monkeypatch):
+    """Or a crash would bring back the old file, without what was flushed since; tried until it is."""
+    monkeypatch.setattr(keyed_log, "_COMPACT_AT", 256)
+    table = Table(tmp_path / "t")
+    for number in range(5):
+        table.put("busy", b"x" * 20, replaces=number > 0)
+        table.flush()
+    table.put("busy", b"y" * 20, replaces=True)
+    asked = []
+    with monkeypatch.context() as patch:
+        patch.setattr(table_module, "sync_directory", full)
+        for _ in range(2):
+            with pytest.raises(StateError, match="No space left"):
+                table.flush()
+        assert not table.dirty
+        patch.setattr(table_module, "sync_directory", asked.append)
+        table.flush()
+        table.flush()
+    assert asked == [tmp_path]
+    table.close()
+    assert reopened(tmp_path / "t") == {"busy": b"y" * 20}
 
 
 def test_a_journal_of_another_kind_is_refused(tmp_path):
@@ -115,37 +142,3 @@ def test_a_journal_of_another_kind_is_refused(tmp_path):
     journal.close()
     with pytest.raises(StateError, match=r"t: holds a record of another kind"):
         Table(tmp_path / "t")
-
-
-def test_values_are_read_back_from_disk_after_flush_rewrite_and_reopening(tmp_path):
-    """Only places are kept in memory, so every way a record may move is followed."""
-    table = Table(tmp_path / "t")
-    wanted = {f"name-{number}": bytes([number]) * (number + 1) for number in range(50)}
-    for name, value in wanted.items():
-        table.put(name, value)
-    assert dict(table) == wanted
-    table.flush()
-    assert dict(table) == wanted
-    for _ in range(200):  # past the size at which it is compacted
-        for name in ("name-1", "name-2"):
-            table.put(name, table[name] + b"x" * 40)
-            wanted[name] = table[name]
-        table.flush(sync=False)
-    assert dict(table) == wanted
-    table.close()
-    again = Table(tmp_path / "t")
-    assert dict(again) == wanted
-    again.close()
-
-
-def test_a_value_that_can_no_longer_be_read_is_told_and_written_anew(tmp_path):
-    table = Table(tmp_path / "t")
-    table.put("a", b"value")
-    table.flush()
-    (tmp_path / "t").write_bytes(b"\0" * 200)
-    with pytest.raises(StateError, match="damaged"):
-        table["a"]
-    table.put("a", b"value")
-    assert table.dirty
-    assert table["a"] == b"value"
-    table.close()
