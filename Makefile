@@ -66,10 +66,10 @@ proto-check: $(STAMP)  ## prove that peerd/api is what api/*.proto gives
 	$(BIN)/python api/generate.py --check peerd/api
 
 apiserver: $(STAMP)  ## kube-apiserver and etcd for tests, with Go, once; kept in .cache/apiserver
-	@$(BIN)/python tests/support/apiserver/build.py
+	@$(BIN)/python -m tests.support.go_build apiserver
 
 helm: $(STAMP)  ## helm for the charts' tests, with Go, once; kept in .cache/helm
-	@$(BIN)/python tests/support/helm/build.py
+	@$(BIN)/python -m tests.support.go_build helm
 
 manifests: helm  ## render manifests/base from the chart
 	$(BIN)/python manifests/render.py

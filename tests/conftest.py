@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.apiserver import ApiServer, MissingError, find
-from tests.support.apiserver.binaries import EVERYTHING, Binaries
+from tests.support.apiserver.binaries import Binaries
+from tests.support.go_build import EVERYTHING
 
 
 @pytest.fixture(scope="session")

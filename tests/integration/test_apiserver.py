@@ -1,11 +1,15 @@
 """The API server of the tests is a real one, and its helpers do what they say."""
 
+import shutil
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from peerd.model.kube.kinds import KINDS
-from tests.support.apiserver import ApiFailure, ApiServer
+from tests.support.apiserver import ApiFailure, ApiServer, MissingError, find
+from tests.support.apiserver.binaries import Binaries
 
 POD = {
     "apiVersion": "v1",
@@ -94,3 +98,57 @@ def test_it_comes_back_on_its_port_with_or_without_its_objects(
     server.start()
     assert server.port == port
     assert server.admin.get(SHOP) is None
+
+
+def assets(directory: Path, binaries: Binaries) -> Path:
+    """What envtest unpacks: `kube-apiserver` and `etcd` beside each other."""
+    directory.mkdir()
+    for name, command in (("etcd", binaries.etcd), ("kube-apiserver", binaries.kube_apiserver)):
+        script = directory / name
+        script.write_text(f'#!/bin/sh\nexec {" ".join(command)} "$@"\n')
+        script.chmod(0o755)
+    return directory
+
+
+def test_binaries_of_envtest_are_taken_where_they_are_named(
+    api_binaries: Binaries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """KUBEBUILDER_ASSETS comes before what was built; the server that they make has all that tests use."""
+    directory = assets(tmp_path / "assets", api_binaries)
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(directory))
+    monkeypatch.setenv("PEERD_CRDS", str(api_binaries.crds))
+    found = find()
+    assert found.etcd == (str(directory / "etcd"),)
+    assert found.kube_apiserver == (str(directory / "kube-apiserver"),)
+    root = Path(tempfile.mkdtemp(prefix="apiserver-"))  # its sockets' paths must stay short
+    server = ApiServer(root, found)
+    try:
+        server.start()
+        server.admin.create(SHOP)
+        assert server.admin.create(POD)["status"]["podIP"] == "10.0.0.1"
+        assert server.admin.items("networking.istio.io/v1", "ServiceEntry") == []
+    finally:
+        server.stop()
+        shutil.rmtree(root)
+
+
+@pytest.mark.parametrize("missing", ["etcd", "kube-apiserver"])
+def test_assets_that_lack_one_of_both_are_told(
+    api_binaries: Binaries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """By name, and nothing else is started in their place."""
+    directory = assets(tmp_path / "assets", api_binaries)
+    (directory / missing).unlink()
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(directory))
+    with pytest.raises(MissingError, match=f"{directory}/{missing} cannot be run"):
+        find()
+
+
+def test_assets_without_definitions_are_told(
+    api_binaries: Binaries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Envtest has none of Istio and the Gateway API."""
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(assets(tmp_path / "assets", api_binaries)))
+    monkeypatch.setenv("PEERD_CRDS", str(tmp_path / "none"))
+    with pytest.raises(MissingError, match="name a directory with those of Istio"):
+        find()

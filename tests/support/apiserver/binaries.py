@@ -7,8 +7,6 @@ from pathlib import Path
 
 from tests.support.apiserver.build import built
 
-EVERYTHING = "PEERD_TEST_EVERYTHING"  # set: what is missing is a failure, not a reason to skip
-
 
 class MissingError(Exception):
     """There is no API server to start; says what to do."""

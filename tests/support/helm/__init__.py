@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.apiserver.binaries import EVERYTHING
+from tests.support.go_build import EVERYTHING
 from tests.support.helm.build import built
 
 CHARTS = Path(__file__).parents[3] / "manifests" / "charts"
