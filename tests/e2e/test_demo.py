@@ -123,7 +123,8 @@ def test_a_demo_that_is_interrupted_leaves_nothing_behind(tmp_path, sent, code):
     """No process, no directory, no traceback."""
     environment = {**os.environ, "TMPDIR": str(tmp_path), "COLUMNS": "200"}
     demo = subprocess.Popen(
-        [sys.executable, "-m", "peerd.cli.main", "demo"],
+        # Whoever runs tests in the background ignores SIGINT, and children inherit that.
+        ["env", "--default-signal=INT", sys.executable, "-m", "peerd.cli.main", "demo"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -291,6 +291,8 @@ class LoadBalancer:
         """End everything."""
         for server in self._servers:
             server.close()
+        for _ in range(3):  # what was accepted a moment ago arrives
+            await asyncio.sleep(0)
         tasks = [*self._tasks, *([self._probing] if self._probing else [])]
         for task in tasks:
             task.cancel()

@@ -25,6 +25,8 @@ class Balancer:
         """Close the port and every connection."""
         if self._server is not None:
             self._server.close()
+        for _ in range(3):  # what was accepted a moment ago arrives
+            await asyncio.sleep(0)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -32,17 +34,21 @@ class Balancer:
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.ensure_future(self._serve(reader, writer))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+
+        def done(ended: asyncio.Task[None]) -> None:
+            self._tasks.discard(ended)
+            writer.transport.abort()  # also where it was cancelled before its first step
+
+        task.add_done_callback(done)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far = None
+        far = await self._connect()
+        if far is None:
+            return
         try:
-            far = await self._connect()
-            if far is not None:
-                await asyncio.gather(_copy(reader, far[1]), _copy(far[0], writer))
+            await asyncio.gather(_copy(reader, far[1]), _copy(far[0], writer))
         finally:
-            for each in (writer, *([far[1]] if far is not None else [])):
-                each.transport.abort()
+            far[1].transport.abort()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
         for _ in list(self.ports):

@@ -61,6 +61,8 @@ class FaultProxy:
     async def stop(self) -> None:
         assert self._server is not None
         self._server.close()
+        for _ in range(3):  # what was accepted a moment ago arrives
+            await asyncio.sleep(0)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -73,14 +75,14 @@ class FaultProxy:
         return [writer for writer in self._writers if not writer.transport.is_closing()]
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async with self._knock:
-            self.accepted += 1
-            self._knock.notify_all()
+        self._writers.add(writer)
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        self._writers.add(writer)
+        async with self._knock:
+            self.accepted += 1
+            self._knock.notify_all()
         if self.faults.refuse:
             writer.transport.abort()
             return
