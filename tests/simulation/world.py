@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Collection, Coroutine, Mapping
 from pathlib import Path
 from random import Random
+from types import MappingProxyType
 from typing import Any
 
 from peerd.model.types import ADDRESS, AUTHORIZATION
@@ -40,10 +41,18 @@ class World(Users):
         ca: a CA directory.
         names: the clusters, and how many replicas of peerd each has.
         on_demand: clusters that also have a ztunnel that asks for single names.
+        networks: of clusters that begin on another than their own `<name>-net`.
     """
 
     def __init__(
-        self, seed: str, root: Path, ca: Path, names: Mapping[str, int], on_demand: Collection[str] = ()
+        self,
+        seed: str,
+        root: Path,
+        ca: Path,
+        names: Mapping[str, int],
+        on_demand: Collection[str] = (),
+        *,
+        networks: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
@@ -57,7 +66,8 @@ class World(Users):
         for name, replicas in names.items():
             cluster = self.clusters[name] = SimCluster(
                 name,
-                self.new_address(),
+                self.new_address(name),
+                network=networks.get(name, f"{name}-net"),
                 replicas=replicas,
                 fabric=self.fabric,
                 loop=loop,
@@ -74,6 +84,7 @@ class World(Users):
             )
         for name in self.replicas:
             self.validators.announced[name] = []
+            self.validators.peers.announced_pods[name] = []
         self.ztunnels = [SimZtunnel(f"zt-{name}", name, self._connect(name), self) for name in names]
         self.ztunnels += [
             SimZtunnel(f"zo-{name}", name, self._connect(name, "zo"), self, on_demand=ASKED)
@@ -95,6 +106,9 @@ class World(Users):
 
     async def close(self) -> None:
         """End everything."""
+        for replica in self.replicas.values():
+            if replica.process is not None:
+                self.loop.resume(replica.process)  # a paused one would never end
         for task in self._watching:
             task.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
