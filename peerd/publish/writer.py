@@ -28,10 +28,9 @@ from peerd.kubeapi.errors import ApiError
 from peerd.kubeapi.objects import NOT_FOUND, KubeObjects, Resource
 from peerd.limits import KUBE_WRITE_S, KUBE_WRITES, OBJECT_WRITES, hit
 from peerd.model.clock import Clock
-from peerd.model.generated import GENERATED_LABEL, GENERATED_VALUE
 from peerd.publish.drift import foreign, timed, transitions
 from peerd.publish.notice import Notice, NoticeKind, Transition
-from peerd.publish.pace import Bucket, keep_working, retry_wait
+from peerd.publish.pace import Bucket, Lately, keep_working, retry_wait
 from peerd.publish.permit import Always, Permit
 from peerd.publish.ref import Observed, Ref, observed
 from peerd.publish.writer_entry import Entry, encode
@@ -69,7 +68,6 @@ class Writer:
         changed: Callable[[Transition], None] = lambda _transition: None,
         owned: Callable[[str], bool] = lambda _type: False,
     ) -> None:
-        self._objects = objects
         self._requests = Requests(objects)
         self._clock = clock
         self._random = source
@@ -78,6 +76,8 @@ class Writer:
         self._changed = changed
         self._owned = owned
         self._entries: dict[Ref, Entry] = {}
+        # Of objects that were forgotten: one that comes and goes is bounded, too.
+        self._spent: Lately[Ref] = Lately()
         self._troubled: set[Ref] = set()  # those with something told, and some that had
         self._queue = Queue()
         self._bucket = Bucket(KUBE_WRITES.value, 2 * KUBE_WRITES.value, clock.monotonic())
@@ -178,8 +178,7 @@ class Writer:
         Raises:
             ApiError, ApiUnreachableError: it could not be listed; nothing was observed.
         """
-        label = f"{GENERATED_LABEL}={GENERATED_VALUE}"
-        for tree in await self._objects.list(resource, namespace, labels=label):
+        for tree in await self._requests.generated(resource, namespace):
             meta = tree["metadata"]
             self.observe(Ref(resource, meta.get("namespace", ""), meta["name"]), observed(tree))
 
@@ -392,10 +391,11 @@ class Writer:
     def _entry(self, ref: Ref) -> Entry:
         entry = self._entries.get(ref)
         if entry is None:
-            entry = self._entries[ref] = Entry(ref, self._owned)
+            entry = self._entries[ref] = Entry(ref, self._owned, self._spent.take(ref))
         return entry
 
     def _forget(self, entry: Entry) -> None:
-        self._entries.pop(entry.ref, None)
         self._queue.remove(entry)
         entry.look = 0
+        if self._entries.pop(entry.ref, None) is not None and entry.bucket is not None:
+            self._spent.keep(entry.ref, entry.bucket, self._clock.monotonic())

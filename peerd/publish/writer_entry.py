@@ -20,14 +20,17 @@ encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 class Entry:
-    """One object. Times are monotonic; *owned* says whether only we write conditions of a type."""
+    """One object. Times are monotonic; *owned* says whether only we write conditions of a type.
+
+    *bucket* is what is left of its writes, where it was written, and forgotten, a moment ago.
+    """
 
     __slots__ = (
         "_owned", "behind", "bucket", "exact", "expected", "expected_until", "failures", "known", "lenient",
         "live", "look", "order", "ref", "reverts", "settled", "spoken", "told", "turn", "wanted",
     )  # fmt: skip
 
-    def __init__(self, ref: Ref, owned: Callable[[str], bool]) -> None:
+    def __init__(self, ref: Ref, owned: Callable[[str], bool], bucket: Bucket | None = None) -> None:
         self.ref = ref
         self._owned = owned
         self.spoken = False  # somebody said what they want of it
@@ -46,7 +49,7 @@ class Entry:
         self.failures = 0
         self.turn = self.look = 0  # which entries of the queue are its own; 0: none
         self.told = ""  # the last refusal
-        self.bucket: Bucket | None = None
+        self.bucket = bucket  # made by the first write
 
     def drift(self, tree: Mapping[str, Any], manifest: bytes) -> tuple[str, ...]:
         """Fields in which *tree* is not as *manifest*, save what the server made of that manifest itself."""

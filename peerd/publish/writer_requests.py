@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Awaitable, Mapping
 from typing import Any, TypeVar
 
-from peerd.kubeapi.objects import KubeObjects
-from peerd.model.generated import FIELD_MANAGER
+from peerd.kubeapi.objects import KubeObjects, Resource
+from peerd.model.generated import FIELD_MANAGER, GENERATED_LABEL, GENERATED_VALUE
 from peerd.publish.ref import Observed, Ref, observed
 
 _T = TypeVar("_T")
@@ -23,6 +23,11 @@ class Requests:
         """The object, or None where there is none."""
         found = await self._counted(ref, "get", self._objects.get(ref.resource, ref.namespace, ref.name))
         return None if found is None else observed(found)
+
+    async def generated(self, resource: Resource, namespace: str) -> list[dict[str, Any]]:
+        """Every object that carries our label; empty *namespace*: in all."""
+        label = f"{GENERATED_LABEL}={GENERATED_VALUE}"
+        return await self._objects.list(resource, namespace, labels=label)
 
     async def apply(self, ref: Ref, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Server-side apply to the object, or to its subresource."""

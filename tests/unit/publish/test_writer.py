@@ -521,6 +521,30 @@ async def test_an_object_that_flaps_is_written_a_handful_of_times(rig):
     assert rig.spec() == {"hosts": ["49"]}
 
 
+async def test_an_object_that_comes_and_goes_is_bounded_too(rig):
+    """Deleted and made again it is the same object: an endpoint that fails and returns every second."""
+    for flap in range(50):
+        rig.writer.want(REF, None if flap % 2 else entry())
+        await rig.work(1)
+    assert len(rig.api.writes) <= OBJECT_WRITES.value + 5
+    rig.writer.want(REF, None)
+    await rig.work(60)
+    assert rig.spec() is None
+    assert rig.writer.pending == 0
+
+
+async def test_what_is_kept_of_forgotten_objects_is_what_was_written_lately(rig):
+    """A thousand Pods a minute, each of another name, for ten minutes: no memory of all of them."""
+    for number in range(1000):
+        ref = Ref(ENTRIES, "shop", f"e{number}")
+        rig.writer.want(ref, entry(ref.name))
+        await rig.work(0.3)
+        rig.writer.want(ref, None)
+        await rig.work(0.3)
+    assert len(rig.writer._spent) <= 60
+    assert rig.api.objects == {}
+
+
 async def test_writes_a_second_are_bounded(rig):
     """A burst of twice the rate, then the rate."""
     before = hits(KUBE_WRITES)
