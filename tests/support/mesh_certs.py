@@ -44,11 +44,21 @@ class Authority:
     def key_sha256(self) -> str:
         return public_key_sha256(self.certificate)
 
-    def leaf(self, uri: str = PEERD, *, days: float = 1.0, roots: bytes | None = None) -> TlsMaterial:
-        """A leaf for *uri*, with this CA's own chain; trusts this CA's root unless told otherwise."""
+    def leaf(
+        self,
+        uri: str = PEERD,
+        *,
+        days: float = 1.0,
+        roots: bytes | None = None,
+        valid: tuple[dt.datetime, dt.datetime] | None = None,
+    ) -> TlsMaterial:
+        """A leaf for *uri*, with this CA's own chain; trusts this CA's root unless told otherwise.
+
+        It is valid from now on for *days*, or from and until what *valid* says.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
-            _builder("", self.name, days)
+            _builder("", self.name, days, valid)
             .public_key(key.public_key())
             .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=True)
             .sign(self.key, hashes.SHA256())
@@ -61,13 +71,16 @@ class Authority:
         )
 
 
-def _builder(subject: str, issuer: str, days: float = 1.0) -> x509.CertificateBuilder:
+def _builder(
+    subject: str, issuer: str, days: float = 1.0, valid: tuple[dt.datetime, dt.datetime] | None = None
+) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC)
+    start, end = valid or (now - dt.timedelta(minutes=5), now + dt.timedelta(days=days))
     return (
         x509.CertificateBuilder()
         .subject_name(_name(subject) if subject else x509.Name([]))
         .issuer_name(_name(issuer))
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(minutes=5))
-        .not_valid_after(now + dt.timedelta(days=days))
+        .not_valid_before(start)
+        .not_valid_after(end)
     )
