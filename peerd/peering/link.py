@@ -262,9 +262,9 @@ class PeerLink:
                 raise _LostError(f"no heartbeat for {self._rules.stale_after:g} seconds")
             message = heartbeats.due(now)
             if message is not None:
-                # A far end that does not read must not keep us from noticing its silence.
+                # A far end that does not read must not keep us from noticing its silence, on time.
                 try:
-                    async with asyncio.timeout(self._rules.interval):
+                    async with asyncio.timeout(heartbeats.wait(now)):
                         await beats.send(message)
                 except TimeoutError:
                     continue

@@ -1,0 +1,270 @@
+"""Peers at the edges: every state met by every event, addresses, certificates, clocks and disks."""
+
+from collections.abc import Callable
+
+from peerd.model.federation import Freshness
+from peerd.protocol.peer_state import PeerState
+from tests.simulation.clients import must
+from tests.simulation.cluster import IDENTITY
+from tests.simulation.guarantees import BOUNDED_STALENESS, LIVENESS, STATUS
+from tests.simulation.oracle import gateway_key
+from tests.simulation.replica import Replica
+from tests.simulation.scenarios import EXPIRY, Scenarios, cut, replica_of, shown, until
+from tests.simulation.world import World
+from tests.support import clusters as objects
+
+PEER_EDGES = Scenarios()
+
+_STRANGER = "spiffe://cluster.local/ns/default/sa/nobody"
+_NEVER = 86_400
+
+
+# -- every state, every event ----------------------------------------------------------------------------
+
+
+async def _silent(world: World, state: PeerState) -> None:
+    """Bring what east shows of west to *state*, with nothing getting through."""
+    world.link("east", "west", _NEVER if state is PeerState.STALE else EXPIRY)
+    for way in (("east", "west"), ("west", "east")):
+        cut(world, *way)
+    for connection in world.fabric.between("east", "west"):
+        connection.drop()
+    await until(world, lambda: shown(replica_of(world, "east"), "west") is state, 150, f"west is {state}")
+
+
+async def _again(world: World) -> None:
+    for way in (("east", "west"), ("west", "east")):
+        cut(world, *way, mended=True)
+    await _shows(world, PeerState.LIVE)
+
+
+async def _shows(world: World, state: PeerState, within: float = 100.0) -> None:
+    east = replica_of(world, "east")
+    await until(world, lambda: shown(east, "west") is state, within, f"west is shown as {state.value}")
+
+
+def _edit(world: World) -> None:
+    world.move("west")
+    world.reroute("west")
+
+
+_SILENT = (PeerState.CONNECTING, PeerState.STALE, PeerState.EXPIRED)
+
+
+@PEER_EDGES.add("silent, and edited", "a Gateway that is edited says nothing of how old the peer's word is")
+async def _(world: World) -> None:
+    for state in _SILENT:
+        await _silent(world, state)
+        _edit(world)
+        await world.pass_time(3)
+        must(STATUS, shown(replica_of(world, "east"), "west") is state, f"{state} by an edit alone")
+        await _again(world)
+
+
+@PEER_EDGES.add("silent, and itself", "a Gateway that comes to lead to its own cluster shows that at once")
+async def _(world: World) -> None:
+    for state in _SILENT:
+        await _silent(world, state)
+        world.mirror("east", "west", says_so=True)
+        await _shows(world, PeerState.SELF, 3)
+        world.unmirror("east")
+        await _again(world)
+
+
+@PEER_EDGES.add("silent, and somebody else", "who answers at last with a wrong identity is refused")
+async def _(world: World) -> None:
+    for state in _SILENT:
+        await _silent(world, state)
+        world.clusters["west"].show(_STRANGER)
+        for way in (("east", "west"), ("west", "east")):
+            cut(world, *way, mended=True)
+        await _shows(world, PeerState.REFUSED)
+        world.clusters["west"].show(IDENTITY)
+        await _shows(world, PeerState.LIVE)
+
+
+@PEER_EDGES.add(
+    "refused, and then", "lost, expired, edited: the refusal is what people see until it is mended"
+)
+async def _(world: World) -> None:
+    east, west = replica_of(world, "east"), world.clusters["west"]
+    west.show(_STRANGER)
+    for connection in world.fabric.between("east", "west"):
+        connection.drop()
+    await _shows(world, PeerState.REFUSED)
+    await world.pass_time(EXPIRY + 30)
+    must(STATUS, shown(east, "west") is PeerState.REFUSED, "a refusal does not show once the imports expired")
+    cut(world, "west", "east")
+    await world.pass_time(80)
+    must(STATUS, shown(east, "west") is PeerState.REFUSED, "a refusal is forgotten where nobody answers")
+    _edit(world)
+    await world.pass_time(3)
+    must(STATUS, shown(east, "west") is not PeerState.REFUSED, "an edit leaves the refusal standing")
+    west.show(IDENTITY)
+    cut(world, "west", "east", mended=True)
+    await _shows(world, PeerState.LIVE)
+
+
+@PEER_EDGES.add("syncing, and then", "lost, refused, edited, itself, before anything was said")
+async def _(world: World) -> None:
+    async def syncing() -> None:
+        world.fabric.link("west", "east").bytes_per_second = 2.0
+        for connection in world.fabric.between("east", "west"):
+            connection.drop()
+        await world.pass_time(0.5)
+        await _shows(world, PeerState.SYNCING)
+
+    def lose() -> None:
+        for connection in world.fabric.between("east", "west"):
+            connection.drop()
+
+    def other_network() -> None:
+        world.relabel("west")
+
+    def itself() -> None:
+        world.mirror("east", "west", says_so=True)
+
+    mended: dict[Callable[[], None], Callable[[], None]] = {
+        lose: lambda: None,
+        lambda: _edit(world): lambda: None,
+        other_network: lambda: world.reroute("west"),
+        itself: lambda: world.unmirror("east"),
+    }
+    for happens, mend in mended.items():
+        await syncing()
+        happens()
+        await world.pass_time(5)
+        world.fabric.link("west", "east").bytes_per_second = 0.0
+        await world.pass_time(20)
+        mend()
+        await _shows(world, PeerState.LIVE)
+
+
+@PEER_EDGES.add("a day passes at once", "a clock that is set forward withdraws what was fresh a moment ago")
+async def _(world: World) -> None:
+    east = replica_of(world, "east")
+    world.link("east", "west", 3600)
+    await world.pass_time(5)
+    await _lost(world)
+    assert shown(east, "west") is PeerState.CONNECTING
+    _skew(world, east, 7200.0)
+    await world.pass_time(3)
+    must(STATUS, shown(east, "west") is PeerState.EXPIRED, "an expired peer does not show")
+    _skew(world, east, 0.0)
+    await _again(world)
+
+
+@PEER_EDGES.add("an hour too early", "a clock that is set back makes nobody's word fresh: its age is unknown")
+async def _(world: World) -> None:
+    east = replica_of(world, "east")
+    world.link("east", "west", _NEVER)
+    await world.pass_time(5)
+    await _lost(world)
+    _skew(world, east, -3600.0)
+    await world.pass_time(8)
+    assert east.peerd is not None
+    found = east.peerd.federation._importer.freshness(gateway_key("west"))
+    must(BOUNDED_STALENESS, found is Freshness.STALE, f"a word of the future counts as {found.value}")
+    _skew(world, east, 0.0)
+    await _again(world)
+
+
+async def _lost(world: World) -> None:
+    for way in (("east", "west"), ("west", "east")):
+        cut(world, *way)
+    for connection in world.fabric.between("east", "west"):
+        connection.drop()
+    await world.pass_time(2)
+
+
+def _skew(world: World, replica: Replica, seconds: float) -> None:
+    replica.clock.skew = seconds
+    replica.skewed_at = world.loop.time()
+
+
+# -- addresses, certificates, windows --------------------------------------------------------------------
+
+
+@PEER_EDGES.add("the first address is dead", "the next one of the Gateway is dialled in the same round")
+async def _(world: World) -> None:
+    gateway = objects.remote_gateway(
+        gateway_key("west").name,
+        world.clusters["west"].network,
+        world.new_address("west"),  # nobody listens there
+        world.clusters["west"].address,
+        labels={"topology.istio.io/cluster": "west"},
+        annotations={"peering.peerd.io/expire-after": str(EXPIRY)},
+    )
+    world.clusters["east"].apply(gateway)
+    world.truth.rerouted("east", "west", world.loop.time())
+    await world.pass_time(1)
+    east = replica_of(world, "east")
+    await until(world, lambda: shown(east, "west") is PeerState.LIVE, 15, "the second address is dialled")
+    world.reroute("west")
+
+
+@PEER_EDGES.add("no certificate", "who shows none is refused, and told of in words")
+async def _(world: World) -> None:
+    east = replica_of(world, "east")
+    server = world.fabric.servers["west:15012"]
+    kept, server.certificate = server.certificate, None
+    for connection in world.fabric.between("east", "west"):
+        connection.drop()
+    await _shows(world, PeerState.REFUSED)
+    assert east.peerd is not None
+    (row,) = east.peerd.federation.table.snapshot()
+    must(STATUS, "showed no certificate" in row.status.last_error, f"it says {row.status.last_error}")
+    server.certificate = kept
+    await _shows(world, PeerState.LIVE)
+
+
+@PEER_EDGES.add("a peer that does not read", "is given up after 45 s of silence all the same")
+async def _(world: World) -> None:
+    west = replica_of(world, "west")
+    assert west.process is not None
+    world.fabric.link("east", "west").window = 0
+    world.loop.pause(west.process)
+    await world.pass_time(70)  # the validators see that it does not count as live
+    world.loop.resume(west.process)
+    west.disturbed_at = world.loop.time()
+    world.fabric.link("east", "west").window = 64 * 1024
+
+
+# -- processes and disks ---------------------------------------------------------------------------------
+
+
+@PEER_EDGES.add("recreated in a moment", "another cluster under the same name is refused once, by what it is")
+async def _(world: World) -> None:
+    west = replica_of(world, "west")
+    await west.crash(silently=False)
+    world.validators.crashed("west", world.loop.time())
+    world.clusters["west"].new_lineage()
+    await west.start()
+    await _shows(world, PeerState.REFUSED, 60)
+
+
+@PEER_EDGES.add("edited while it was down", "what was kept of another network's cluster is not believed")
+async def _(world: World) -> None:
+    east = replica_of(world, "east")
+    await east.stop()
+    world.relabel("west")
+    world.reroute("west")
+    await east.start()
+
+
+@PEER_EDGES.add("a gateway of its own", "that a cluster gets is told to its peers, and ends no stream")
+async def _(world: World) -> None:
+    tree = {
+        "metadata": {"name": "eastwest", "namespace": "istio-system"},
+        "spec": {
+            "gatewayClassName": "istio-eastwest",
+            "listeners": [{"name": "mesh", "port": 15008, "protocol": "HBONE"}],
+        },
+        "status": {"addresses": [{"type": "IPAddress", "value": "192.0.2.250"}]},
+    }
+    before = [each for each in world.fabric.between("east", "west") if each.client == "east"]
+    world.clusters["east"].apply(objects.put("Gateway", tree))
+    await world.pass_time(10)
+    after = [each for each in world.fabric.between("east", "west") if each.client == "east"]
+    must(LIVENESS, before == after, "streams to peers were ended for what does not concern them")
+    world.clusters["east"].apply(objects.gone("Gateway", "istio-system", "eastwest"))
