@@ -1,14 +1,16 @@
-"""Fixtures of all rooms: real API servers (tests/support/apiserver)."""
+"""Fixtures of all rooms: real API servers (tests/support/apiserver), certificates of a few clusters."""
 
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from peerd.ca import authority
 from tests.support.apiserver import ApiServer, MissingError, find
 from tests.support.apiserver.binaries import Binaries
 from tests.support.go_build import EVERYTHING
@@ -79,3 +81,14 @@ def _start(stack: ExitStack, binaries: Binaries, **options: object) -> ApiServer
     stack.callback(server.stop)
     server.start()
     return server
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root and the CAs of three clusters, as `peerd certs` makes them: made once, only read."""
+    directory = tmp_path_factory.mktemp("certs")
+    root = authority.make_root("test", time.time())
+    authority.write_new(directory, authority.root_files(root))
+    for name in ("east", "west", "north"):
+        authority.write_new(directory / name, authority.make_cluster_ca(root, name, time.time()))
+    return directory

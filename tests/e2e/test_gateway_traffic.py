@@ -3,11 +3,9 @@
 import asyncio
 import contextlib
 import itertools
-import time
 
 import pytest
 
-from peerd.ca import authority
 from peerd.cli.demo.hbone import Caller
 from peerd.cli.demo.pipes import HboneError, RefusedError
 from peerd.model.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
@@ -24,17 +22,6 @@ from tests.support.gateways import (
 from tests.support.peerds import PATIENCE
 
 HOST = "reviews.shop.mesh.internal"
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    """A root and the CAs of three clusters."""
-    directory = tmp_path_factory.mktemp("certs")
-    root = authority.make_root("test", time.time())
-    authority.write_new(directory, authority.root_files(root))
-    for name in ("east", "west", "north"):
-        authority.write_new(directory / name, authority.make_cluster_ca(root, name, time.time()))
-    return directory
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ istiod itself is played by tests/support/istiod_stand_in.py; east runs beside it
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,15 @@ from typing import Any
 import pytest
 import yaml
 
-from peerd.ca import authority
 from tests.support import rbac
 from tests.support.apiserver import ApiServer
+from tests.support.beside_cluster import BesideCluster, linked
 from tests.support.istiod_stand_in import (
     BESIDE_ROLES,
     ISTIO,
     MULTI_NETWORK,
     RIGHT,
     SELECT,
-    Istiod,
     generated,
     short,
 )
@@ -30,10 +28,8 @@ from tests.support.kube_cluster import SYSTEM, KubeCluster, Replica, namespace
 GLOBAL = {"solo.io/service-scope": "global"}
 
 
-class East(KubeCluster):
-    """A cluster with an istiod; its replicas run beside it, or standalone where a test says so."""
-
-    istiod: Istiod
+class East(BesideCluster):
+    """Its replicas run beside its istiod, or standalone where a test says so."""
 
     async def prepare(self) -> None:
         await super().prepare()
@@ -41,14 +37,7 @@ class East(KubeCluster):
             self.api.admin.apply(yaml.safe_load(file.read_text()))
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "cacerts", "namespace": SYSTEM}}
         self.api.admin.delete(secret)
-        token = self.root / "istio-token"
-        token.write_text(self.api.token(SYSTEM, "peerd", audiences=["istio-ca"]))
-        self._flags = (
-            "--mode=beside",
-            f"--istiod-addr={self.istiod.address}",
-            f"--istiod-token-file={token}",
-            f"--istiod-root-file={self.istiod.root_file}",
-        )
+        self._flags = ("--mode=beside", *self.istiod_flags())
 
     def written(self) -> dict[str, dict[str, Any]]:
         """Generated objects by `<Kind>/<namespace>/<name>`."""
@@ -72,23 +61,8 @@ async def clusters(
     two_api_servers: tuple[ApiServer, ApiServer], tmp_path: Path
 ) -> AsyncIterator[tuple[East, KubeCluster]]:
     """East beside its istiod, linked to west, which exports `reviews`; nothing of peerd runs yet."""
-    east_api, west_api = two_api_servers
-    issuer = authority.make_root("test", time.time())
-    east_api.admin.create(namespace(SYSTEM))
-    east = East("east", east_api, tmp_path / "east", issuer)
-    east.istiod = Istiod(east_api, tmp_path / "istiod", issuer, "east")
-    west = KubeCluster("west", west_api, tmp_path / "west", issuer)
-    await east.istiod.start()
-    await asyncio.gather(east.prepare(), west.prepare())
-    east.istiod.accept(east.link(west))
-    west.link(east)
-    west.service("reviews", "10.1", 3, labels=GLOBAL)
-    try:
-        yield east, west
-    finally:
-        await east.close()
-        await west.close()
-        await east.istiod.stop()
+    async with linked(East, two_api_servers, tmp_path) as both:
+        yield both
 
 
 ENTRY = "ServiceEntry/shop/autogen.shop.reviews"

@@ -5,7 +5,6 @@ told is what the model makes of the objects that lie in the API server then.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,23 +13,22 @@ import msgspec
 import pytest
 import yaml
 
-from peerd.ca import authority
 from peerd.cli.demo.ztunnel import Ztunnel
 from peerd.model.kube.kinds import KINDS_BY_NAME
 from peerd.model.service import Service
 from peerd.model.workload import Workload
 from tests.support.apiserver import ApiServer
+from tests.support.beside_cluster import BesideCluster, linked
 from tests.support.istiod_model import Flags, istiod
 from tests.support.istiod_stand_in import (
     BESIDE_ROLES,
     ISTIO,
     MULTI_NETWORK,
     RIGHT,
-    Istiod,
     generated,
     short,
 )
-from tests.support.kube_cluster import SYSTEM, KubeCluster, namespace
+from tests.support.kube_cluster import KubeCluster
 
 GLOBAL = {"solo.io/service-scope": "global"}
 HOST = "reviews.shop.mesh.internal"
@@ -43,10 +41,9 @@ _READ = (
 )  # fmt: skip
 
 
-class Moving(KubeCluster):
+class Moving(BesideCluster):
     """A cluster whose one replica is started again in another mode."""
 
-    istiod: Istiod
     flags: Flags = Flags()
 
     async def mode(self, word: str) -> None:
@@ -54,19 +51,10 @@ class Moving(KubeCluster):
         replica = self.replicas.get("east-0")
         if replica is not None and replica.pid:
             await replica.stop()
-        self._flags = (f"--mode={word}", *self._istiod_flags())
+        self._flags = (f"--mode={word}", *self.istiod_flags())
         if replica is not None:
             replica._flags = self._flags
         await self.start("east-0")
-
-    def _istiod_flags(self) -> tuple[str, ...]:
-        token = self.root / "istio-token"
-        token.write_text(self.api.token(SYSTEM, "peerd", audiences=["istio-ca"]))
-        return (
-            f"--istiod-addr={self.istiod.address}",
-            f"--istiod-token-file={token}",
-            f"--istiod-root-file={self.istiod.root_file}",
-        )
 
     def seen_through_istiod(self) -> dict[str, list[tuple[str, int]]]:
         """Endpoints by host, as network and capacity, as istiod tells its ztunnels now."""
@@ -109,27 +97,12 @@ EAST, WEST = ("east-net", 1), ("west-net", 3)
 async def clusters(
     two_api_servers: tuple[ApiServer, ApiServer], tmp_path: Path
 ) -> AsyncIterator[tuple[Moving, KubeCluster]]:
-    """East with an istiod of the right flags, one CA in Secret cacerts for both; west exports `reviews`."""
-    east_api, west_api = two_api_servers
-    issuer = authority.make_root("test", time.time())
-    east_api.admin.create(namespace(SYSTEM))
-    east = Moving("east", east_api, tmp_path / "east", issuer)
-    east.istiod = Istiod(east_api, tmp_path / "istiod", issuer, "east")
-    west = KubeCluster("west", west_api, tmp_path / "west", issuer)
-    await east.istiod.start()
-    await asyncio.gather(east.prepare(), west.prepare())
-    _rights(east)
-    east.istiod.accept(east.link(west))
-    west.link(east)
-    east.service("reviews", "20.1", 1, labels=GLOBAL)
-    west.service("reviews", "10.1", 3, labels=GLOBAL)
-    await west.start("west-0")
-    try:
+    """East with an istiod of the right flags, one CA in Secret cacerts for both; west runs."""
+    async with linked(Moving, two_api_servers, tmp_path) as (east, west):
+        _rights(east)
+        east.service("reviews", "20.1", 1, labels=GLOBAL)
+        await west.start("west-0")
         yield east, west
-    finally:
-        await east.close()
-        await west.close()
-        await east.istiod.stop()
 
 
 def _rights(east: Moving) -> None:

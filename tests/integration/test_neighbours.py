@@ -1,14 +1,12 @@
 """Two whole peerds: a neighbour's Pods on one network, and a name that outlives Service and restart."""
 
-import time
-
 import pytest
 
-from peerd.ca import authority
 from peerd.cli.demo.ztunnel import Ztunnel
 from peerd.model.workload import Workload
 from peerd.protocol.peer_state import PeerState
-from tests.support.peerds import PATIENCE, Cluster, free_ports
+from tests.support.peerds import PATIENCE, Cluster
+from tests.support.ports import unused_ports
 
 NAME = "shop/reviews.shop.mesh.internal"
 LOCAL = "shop/reviews.shop.svc.cluster.local"
@@ -31,21 +29,10 @@ spec:
 """
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    """A root and the CAs of east and west: made once, only read."""
-    directory = tmp_path_factory.mktemp("certs")
-    root = authority.make_root("test", time.time())
-    authority.write_new(directory, authority.root_files(root))
-    for name in ("east", "west"):
-        authority.write_new(directory / name, authority.make_cluster_ca(root, name, time.time()))
-    return directory
-
-
 @pytest.fixture
 async def clusters(tmp_path, certificates):
     """East, and west with a global `reviews` of two Pods; not linked, not started."""
-    ports = free_ports(2)
+    ports = unused_ports(2)
     east = Cluster("east", tmp_path / "east", certificates, ports[0])
     west = Cluster("west", tmp_path / "west", certificates, ports[1])
     west.service("reviews", 2)

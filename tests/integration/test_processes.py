@@ -16,7 +16,7 @@ from peerd.ca import authority
 from peerd.cli.demo.cluster import Cluster
 from peerd.cli.demo.errors import DemoError
 from peerd.cli.demo.ztunnel import Ztunnel
-from tests.support.peerds import free_ports
+from tests.support.ports import unused_ports
 
 SERVE = [sys.executable, "-m", "peerd.cli.main", "serve"]
 HEARTBEAT = 2  # seconds; the default of 15 would take minutes to miss
@@ -80,7 +80,7 @@ class Pair:
     def __init__(self, root: Path, *, small_disk: bool = False) -> None:
         made = authority.make_root("test", time.time())
         authority.write_new(root / "certs", authority.root_files(made))
-        ports = iter(free_ports(10))
+        ports = iter(unused_ports(10))
         kinds = ("xds", "peer", "http", "plaintext", "gateway")
         self.east, self.west = (
             self._cluster(

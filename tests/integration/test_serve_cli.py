@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-from peerd.ca import authority
 from peerd.cli.demo.cluster import Cluster
 from peerd.cli.demo.ztunnel import Ztunnel
+from tests.support.ports import unused_ports
 
 SERVE = [sys.executable, "-m", "peerd.cli.main", "serve"]
 SYSTEM = """\
@@ -43,33 +43,13 @@ spec:
 """
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    """A root, and one cluster's CA: made once, the tests only read them."""
-    directory = tmp_path_factory.mktemp("certs")
-    root = authority.make_root("test", time.time())
-    authority.write_new(directory, authority.root_files(root))
-    authority.write_new(directory / "east", authority.make_cluster_ca(root, "east", time.time()))
-    return directory
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 @pytest.fixture
 async def cluster(tmp_path, certificates):
     """A cluster with one Pod, not started; stopped at the end whatever happened."""
     (tmp_path / "manifests").mkdir()
     (tmp_path / "manifests" / "system.yaml").write_text(SYSTEM)
     (tmp_path / "manifests" / "pod.yaml").write_text(POD % "10.0.0.1")
-    ports = dict(zip(("xds", "peer", "http", "gateway", "plaintext"), free_ports(5), strict=True))
+    ports = dict(zip(("xds", "peer", "http", "gateway", "plaintext"), unused_ports(5), strict=True))
     cluster = Cluster("east", tmp_path, certificates / "east", ports, SERVE)
     yield cluster
     await cluster.stop()

@@ -1,20 +1,19 @@
 """Two whole peerds, peered over mutual TLS: what a ztunnel of one is told of a service of the other."""
 
 import asyncio
-import time
 from ipaddress import ip_address, ip_network
 
 import pytest
 
 from peerd.app.parts import Parts
 from peerd.app.peerd import Peerd
-from peerd.ca import authority
 from peerd.cli.demo.ztunnel import Ztunnel
 from peerd.model.address import NetworkAddress
 from peerd.model.workload import TunnelProtocol, Workload
 from peerd.protocol.peer_state import PeerState
 from peerd.sources.base import Sink, SourceError
-from tests.support.peerds import PATIENCE, Cluster, free_ports, told
+from tests.support.peerds import PATIENCE, Cluster, told
+from tests.support.ports import unused_ports
 
 HOST = "reviews.shop.mesh.internal"
 NAME = f"shop/{HOST}"
@@ -22,21 +21,10 @@ POOLS = (ip_network("240.64.0.0/10"), ip_network("fdf0:6d65:7368::/48"))
 IDENTITY = "spiffe://cluster.local/ns/shop/sa/reviews"
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    """A root and the CAs of east and west: made once, only read."""
-    directory = tmp_path_factory.mktemp("certs")
-    root = authority.make_root("test", time.time())
-    authority.write_new(directory, authority.root_files(root))
-    for name in ("east", "west"):
-        authority.write_new(directory / name, authority.make_cluster_ca(root, name, time.time()))
-    return directory
-
-
 @pytest.fixture
 async def clusters(tmp_path, certificates):
     """East with a local `web`, west with a global `reviews` of four Pods, linked; neither is started."""
-    ports = free_ports(2)
+    ports = unused_ports(2)
     east = Cluster("east", tmp_path / "east", certificates, ports[0])
     west = Cluster("west", tmp_path / "west", certificates, ports[1])
     east.service("web", 1, everywhere=False, first=90)

@@ -30,7 +30,9 @@ from peerd.model.address import NetworkAddress
 from peerd.model.config import ServeConfig
 from peerd.model.gateway_config import BOOTSTRAP_FILE
 from peerd.transport.tls import TlsMaterial
-from tests.support.peerds import PATIENCE, Cluster, free_ports
+from tests.support import manifests
+from tests.support.peerds import PATIENCE, Cluster
+from tests.support.ports import unused_ports
 from tests.support.ztunnel_choice import DOUBLE_HBONE, Client, RefusedError, Target, Ztunnel
 
 HBONE_PORT = 15008
@@ -50,49 +52,6 @@ spec:
   addresses: [{addresses}]
   listeners:
     - {{name: cross-network, port: {hbone}, protocol: HBONE, tls: {{mode: Terminate}}}}
-"""
-_REMOTE = """\
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata:
-  name: peer-{cluster}
-  namespace: istio-system
-  labels: {{topology.istio.io/network: {cluster}-net, topology.istio.io/cluster: {cluster}}}
-  annotations: {{gateway.istio.io/service-account: istio-eastwest}}
-spec:
-  gatewayClassName: istio-remote
-  addresses: [{addresses}]
-  listeners:
-    - {{name: cross-network, port: {hbone}, protocol: HBONE, tls: {{mode: Passthrough}}}}
-    - {{name: xds-tls, port: {peers}, protocol: TLS, tls: {{mode: Passthrough}}}}
-"""
-_SERVICE = """\
-apiVersion: v1
-kind: Service
-metadata:
-  name: {name}
-  namespace: shop
-  labels: {{{labels}}}
-  creationTimestamp: "2026-01-10T06:00:00Z"
-spec:
-  clusterIP: 10.96.0.{number}
-  selector: {{app: {name}}}
-  ports: [{{name: http, port: 80, targetPort: 8080}}]
-"""
-_POD = """\
-apiVersion: v1
-kind: Pod
-metadata:
-  name: {name}-{number}
-  namespace: shop
-  labels: {{app: {name}}}
-  annotations: {{ambient.istio.io/redirection: enabled}}
-spec: {{nodeName: node-1, serviceAccountName: {name}}}
-status:
-  phase: Running
-  podIP: {address}
-  podIPs: [{{ip: {address}}}]
-  conditions: [{{type: Ready, status: "{ready}"}}]
 """
 
 
@@ -120,7 +79,7 @@ class GatewayCluster(Cluster):
     """
 
     def __init__(self, name: str, root: Path, certificates: Path, block: str) -> None:
-        peer, self.gateway_port, self.plain_port = free_ports(3)
+        peer, self.gateway_port, self.plain_port = unused_ports(3)
         super().__init__(name, root, certificates, peer)
         self.block = block
         self.certificates = certificates
@@ -155,31 +114,27 @@ class GatewayCluster(Cluster):
 
     def own_gateway(self, *numbers: int) -> None:
         """The Gateway, with the addresses of its replicas."""
-        text = _GATEWAY.format(
-            cluster=self.name, addresses=_addresses(self.block, numbers), peers=PEERS_PORT, hbone=HBONE_PORT
-        )
+        addresses = manifests.address_list(f"{self.block}.{number}" for number in numbers)
+        text = _GATEWAY.format(cluster=self.name, addresses=addresses, peers=PEERS_PORT, hbone=HBONE_PORT)
         self.write("gateway", text)
 
     def link_through(self, other: "GatewayCluster", *numbers: int) -> None:
         """An istio-remote Gateway to another cluster's replicas: data and control both go through them."""
-        text = _REMOTE.format(
-            cluster=other.name, addresses=_addresses(other.block, numbers), peers=PEERS_PORT, hbone=HBONE_PORT
-        )
+        addresses = (f"{other.block}.{number}" for number in numbers)
+        text = manifests.remote_gateway(other.name, addresses, PEERS_PORT)
         self.write(f"peer-{other.name}", text)
 
     async def deploy(
         self, name: str, *numbers: int, everywhere: bool = True, ready: Iterable[int] | None = None
     ) -> None:
         """Service `shop/<name>` with Pods at these numbers of the block; those that are ready answer."""
-        labels = "solo.io/service-scope: global" if everywhere else ""
         up = set(numbers if ready is None else ready)
         hosts = [f"{name}.shop.mesh.internal:80", f"{name}.shop.svc.cluster.local:80"]
         for number in up - {n for n in up if f"{self.block}.{n}" in self.receivers}:
             await self.receive(name, number, hosts)
-        objects = [_SERVICE.format(name=name, labels=labels, number=sum(map(ord, name)) % 250 + 1)]
+        objects = [manifests.service(name, sum(map(ord, name)) % 250 + 1, everywhere=everywhere)]
         objects += [
-            _POD.format(name=name, number=number, address=f"{self.block}.{number}", ready=number in up)
-            for number in numbers
+            manifests.pod(name, number, f"{self.block}.{number}", ready=number in up) for number in numbers
         ]
         self.write(name, "---\n".join(objects))
 
@@ -389,10 +344,6 @@ class GatewayReplica:
 def _child(pid: int) -> int:
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return int(children[0]) if children else 0
-
-
-def _addresses(block: str, numbers: Iterable[int]) -> str:
-    return ", ".join(f"{{type: IPAddress, value: {block}.{number}}}" for number in numbers)
 
 
 def _chosen(targets: list[Target]) -> Target:

@@ -4,7 +4,6 @@ Nothing but loopback is ever dialled: the only addresses that these manifests gi
 """
 
 import asyncio
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from peerd.model.kube.meta import ObjectKey
 from peerd.model.types import ADDRESS
 from peerd.peering.peers import PeerSnapshot
 from peerd.sources.directory import DirectorySource
+from tests.support import manifests
 
 PATIENCE = 20.0  # seconds after which a thing has not happened; nothing waits that long to succeed
 
@@ -34,61 +34,6 @@ metadata:
 status:
   addresses: [{{type: InternalIP, address: 172.18.0.1}}]
 """
-_PEER = """\
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata:
-  name: peer-{cluster}
-  namespace: istio-system
-  labels: {{topology.istio.io/network: {network}, topology.istio.io/cluster: {cluster}}}
-  annotations: {{gateway.istio.io/service-account: istio-eastwest}}
-spec:
-  gatewayClassName: istio-remote
-  addresses: [{{type: IPAddress, value: 127.0.0.1}}]
-  listeners:
-    - {{name: cross-network, port: 15008, protocol: HBONE, tls: {{mode: Passthrough}}}}
-    - {{name: xds-tls, port: {port}, protocol: TLS, tls: {{mode: Passthrough}}}}
-"""
-_SERVICE = """\
-apiVersion: v1
-kind: Service
-metadata:
-  name: {name}
-  namespace: shop
-  labels: {{{labels}}}
-  creationTimestamp: "2026-01-10T06:00:00Z"
-spec:
-  clusterIP: {cluster_ip}
-  selector: {{app: {name}}}
-  ports: [{{name: http, port: 80, targetPort: 8080}}]
-"""
-_POD = """\
-apiVersion: v1
-kind: Pod
-metadata:
-  name: {name}-{number}
-  namespace: shop
-  labels: {{app: {name}}}
-  annotations: {{ambient.istio.io/redirection: enabled}}
-spec: {{nodeName: node-1, serviceAccountName: {name}}}
-status:
-  phase: Running
-  podIP: 10.244.0.{number}
-  podIPs: [{{ip: 10.244.0.{number}}}]
-  conditions: [{{type: Ready, status: "True"}}]
-"""
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody has: peers must know each other's before either listens."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 class Cluster:
@@ -130,13 +75,14 @@ class Cluster:
 
     def link(self, other: str, port: int, network: str = "") -> None:
         """An istio-remote Gateway that leads to *other* on *port*."""
-        self.write(f"peer-{other}", _PEER.format(cluster=other, network=network or f"{other}-net", port=port))
+        text = manifests.remote_gateway(other, ["127.0.0.1"], port, network=network)
+        self.write(f"peer-{other}", text)
 
     def service(self, name: str, pods: int, *, everywhere: bool = True, first: int = 1) -> None:
         """Service `shop/<name>` with so many ready Pods; *everywhere*: global."""
-        labels = "solo.io/service-scope: global" if everywhere else ""
-        objects = [_SERVICE.format(name=name, labels=labels, cluster_ip=f"10.96.0.{first}")]
-        objects += [_POD.format(name=name, number=number) for number in range(first, first + pods)]
+        numbers = range(first, first + pods)
+        objects = [manifests.service(name, first, everywhere=everywhere)]
+        objects += [manifests.pod(name, number, f"10.244.0.{number}") for number in numbers]
         self.write(name, "---\n".join(objects))
 
     # -- processes ---------------------------------------------------------------------------------------
