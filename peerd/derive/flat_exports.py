@@ -11,8 +11,17 @@ from peerd.derive.engine import Collection, Context, Engine
 from peerd.derive.global_services import GlobalServices
 from peerd.derive.mesh import Mesh
 from peerd.derive.scoped import Scoped
+from peerd.model.address import Port
 from peerd.model.federation import FederationScope
-from peerd.model.workload import TunnelProtocol, Workload
+from peerd.model.record import Record
+from peerd.model.workload import ServicePorts, TunnelProtocol, Workload
+
+
+class Exported(Record, frozen=True):
+    """How far a global name of ours reaches, and the resource name of the local one behind it."""
+
+    scope: FederationScope
+    local: str
 
 
 class FlatExports:
@@ -40,7 +49,9 @@ class FlatExports:
 
     def _flat(self, ctx: Context, _uid: str, workload: Workload) -> Workload | None:
         services = tuple(
-            entry for entry in workload.services if ctx.get(self._exported, entry.service) is not None
+            ServicePorts(entry.service, _own_ports(workload, entry, exported))
+            for entry in workload.services
+            if (exported := ctx.get(self._exported, entry.service)) is not None
         )
         if not services or workload.network != self._mesh.of(ctx).network:
             return None
@@ -58,7 +69,8 @@ class FlatExports:
         services = tuple(
             entry
             for entry in workload.services
-            if ctx.get(self._exported, entry.service) is FederationScope.GLOBAL
+            if (exported := ctx.get(self._exported, entry.service)) is not None
+            and exported.scope is FederationScope.GLOBAL
         )
         if not services:
             return None
@@ -78,8 +90,15 @@ def _is_candidate(workload: Workload, local: str) -> bool:
     )
 
 
-def _exported(_ctx: Context, _key: str, found: Scoped) -> dict[str, FederationScope]:
+def _own_ports(workload: Workload, entry: ServicePorts, exported: Exported) -> tuple[Port, ...]:
+    """As our own Service has them: the global name's are others' word too, and nothing told is told on."""
+    local = (each.ports for each in workload.services if each.service == exported.local)
+    return next(local, entry.ports)
+
+
+def _exported(_ctx: Context, _key: str, found: Scoped) -> dict[str, Exported]:
     service = found.info.service
     if found.contribution is None or service.waypoint is not None or service.weighted_waypoints:
         return {}
-    return {found.contribution.key: found.contribution.scope}
+    local = f"{service.namespace}/{service.hostname}"
+    return {found.contribution.key: Exported(found.contribution.scope, local)}

@@ -113,6 +113,13 @@ class ResourceStore:
                     callback()
         return self._head
 
+    def advance(self, revision: int) -> None:
+        """Let the next window end at *revision* or later though less has changed here.
+
+        Stores of which a client may see now one, now another count alike, so that its revisions only grow.
+        """
+        self._head = max(self._head, revision)
+
     def close_window(self) -> Mapping[str, tuple[Published, ...]]:
         """`closing`, at once."""
         steps = self.closing()

@@ -63,6 +63,7 @@ class PeerExports:
             others.append(ResourceChange(FEDERATED_SERVICE, name, resource if visible else None))
         for (same_segment, _), view in self._views.items():
             view.commit(everybody if same_segment else others)
+        self._level()
 
     def commit_info(self, before: PeerInfo | None, info: PeerInfo) -> None:
         """What this cluster says of itself, now and *before*."""
@@ -75,6 +76,7 @@ class PeerExports:
             changes.append(ResourceChange(SEGMENT, before.segment or "default", None))
         for view in self._views.values():
             view.commit(changes)
+        self._level()
 
     def commit_workloads(self, changes: Iterable[tuple[str, Workload | None]], *, same_segment: bool) -> None:
         """Announce endpoints on our network by uid, or with None their end: to our own segment, or others."""
@@ -88,6 +90,7 @@ class PeerExports:
             changed.append(uid)
         if self._encoding is not None and changed:
             self._views[same_segment, True].commit(self._encoded(changed, same_segment=same_segment))
+            self._level()
 
     async def encoded(self) -> None:
         """Wait until the views of peers on our network hold their workloads; call it before showing one."""
@@ -108,6 +111,14 @@ class PeerExports:
                 view.store.stage(self._encoded(uids[start : start + _SLICE], same_segment=same_segment))
                 await asyncio.sleep(0)
             view.commit()
+            self._level()
+
+    def _level(self) -> None:
+        """Views count alike: a peer that is shown another one sees no revision again (decision D24)."""
+        newest = max(view.store.head for view in self._views.values())
+        for view in self._views.values():
+            view.store.advance(newest)
+            view.store.close_window()
 
     def _encoded(self, uids: Iterable[str], *, same_segment: bool) -> list[ResourceChange]:
         """What is known of *uids* now, so that it is never older than what was committed meanwhile."""

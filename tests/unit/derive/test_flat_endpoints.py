@@ -48,6 +48,27 @@ def test_policies_and_gateways_of_the_exporter_are_its_own_affair() -> None:
     assert (found.network_gateway, found.waypoint, found.authorization_policies) == (None, None, ())
 
 
+def test_what_a_third_cluster_says_of_the_name_changes_nothing_of_what_is_told() -> None:
+    """The ports of a global name are those of the oldest Service of all: ours are ours."""
+    third = Cluster(
+        "third", [system("elsewhere"), service("reviews", SCOPE, ports=(80,), created="2020-01-01T00:00:00Z")]
+    )
+    gateway = remote_gateway("third", "elsewhere", "198.51.100.30")
+    source = Cluster(
+        "west",
+        [
+            system("flat"),
+            gateway,
+            service("reviews", SCOPE, ports=(80, 9000)),
+            pod("r", "reviews", "10.1.0.1"),
+        ],
+    )
+    before = told(source)
+    assert [port.service_port for port in before.services[0].ports] == [80, 9000]
+    source.pull("third", third)
+    assert told(source) == before
+
+
 def test_the_label_off_takes_them_back() -> None:
     source = west(pod("r", "reviews", "10.1.0.1"))
     source.apply([service("reviews")])
