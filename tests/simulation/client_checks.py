@@ -137,7 +137,11 @@ class ClientChecks(Checks):
             _, peer, _, service, _ = name.split(".")
             return ("endpoints", viewer, peer, service)
         if name.startswith("NetworkGateway/"):
-            return ("link", viewer, name.split("/")[1].partition("-")[0])
+            owner = self._truth.owners.get(name.split("/")[-2])
+            return None if owner is None else ("link", viewer, owner)
+        if name.startswith("autogenflat."):
+            _, peer, _, pod, _ = name.split(".")
+            return ("flat", viewer, peer, pod)
         if "//Pod/" in name:
             return ("pod", viewer, name.rpartition("/")[2])
         return None

@@ -23,6 +23,7 @@ class SimCluster:
     Args:
         name: the cluster id.
         address: its gateway's, which others dial; all replicas are behind it.
+        network: its name.
         replicas: how many peerds there are.
         root: where state directories are.
         ca: a CA directory (the network replaces TLS, so one does for all).
@@ -34,6 +35,7 @@ class SimCluster:
         name: str,
         address: str,
         *,
+        network: str,
         replicas: int,
         fabric: Fabric,
         loop: VirtualLoop,
@@ -46,7 +48,7 @@ class SimCluster:
         self.address = address
         self.loop = loop
         self.objects: dict[tuple[str, ObjectKey], ObjectChange] = {}
-        self.network = f"{name}-net"
+        self.network = network
         self.identity = IDENTITY
         self._seed = seed
         self._fabric = fabric

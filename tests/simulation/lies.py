@@ -273,18 +273,29 @@ def draw_lies(random: Random) -> tuple[Lie, ...]:
 
 
 class Liar:
-    """Tells *lies* once, in what one host sends to another; `told` says that it did.
+    """Tells *lies* once, in what one host sends to another; `told` once that has arrived.
 
-    `names` are what the lies' resources were called.
+    `names` are what the lies' resources were called; moments are virtual seconds.
     """
 
     def __init__(self, lies: tuple[Lie, ...], info: PeerInfo) -> None:
         self.lies = lies
         self.names: dict[str, Lie] = {}
-        self.told = False
-        self.first_at = self.told_at = 0.0  # virtual seconds: first, and last
+        self.first_at = self.told_at = 0.0  # when it was first told, and last
+        self._messages: set[bytes] = set()
         self._info = info
         self._over = False
+
+    @property
+    def told(self) -> bool:
+        """Whether it has arrived."""
+        return self.told_at > 0
+
+    def arrived(self, message: bytes) -> None:
+        """A message has come to whom is lied to."""
+        if message in self._messages:
+            self.told_at = asyncio.get_running_loop().time()
+            self.first_at = self.first_at or self.told_at
 
     @property
     def lie(self) -> Lie:
@@ -292,13 +303,12 @@ class Liar:
         return self.lies[0]
 
     def __call__(self, method: str, message: bytes) -> bytes:
-        """The message as it arrives."""
+        """The message as it will arrive."""
         if self._over or (method == HEARTBEAT_METHOD) is not (not self.lie.type_url):
             return message
         if method == HEARTBEAT_METHOD:
-            self.told = self._over = True
-            self._tells()
-            return b"\xff\xff" if self.lie.title.startswith("garbage") else _later(message)
+            self._over = True
+            return self._tell(b"\xff\xff" if self.lie.title.startswith("garbage") else _later(message))
         if method != DELTA_METHOD:
             return message
         response = xds.DeltaDiscoveryResponse.FromString(message)
@@ -313,14 +323,13 @@ class Liar:
             name = lie.change(response, self._info)
             if name is None:
                 return message
-            self.told, self._over = True, name != "again"
+            self._over = name != "again"
             self.names[name] = lie
-        self._tells()
-        return bytes(response.SerializeToString())
+        return self._tell(bytes(response.SerializeToString()))
 
-    def _tells(self) -> None:
-        self.told_at = asyncio.get_running_loop().time()
-        self.first_at = self.first_at or self.told_at
+    def _tell(self, message: bytes) -> bytes:
+        self._messages.add(message)
+        return message
 
 
 def _message(resource: Resource) -> Response:

@@ -6,13 +6,13 @@ TLS is replaced by its outcome: each host shows the certificate that its cluster
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from random import Random
 
 from peerd.transport.base import Handler, PeerCertificate, StatusCode, StreamClosed
 from peerd.transport.tls import TlsSource
 from tests.simulation.loop import Process, context_of
-from tests.simulation.streams import MAX_MESSAGE, NEUTRAL, Connection, Link, SimStream, Told, answer
+from tests.simulation.streams import MAX_MESSAGE, NEUTRAL, Connection, Link, SimStream, Tamperer, Told, answer
 
 _CONNECT_SECONDS = 10.0  # after which a connection that nobody answers is given up
 
@@ -43,7 +43,7 @@ class Fabric:
         self.names: dict[str, list[str]] = {}  # addresses of load balancers -> the hosts behind them
         self.connections: dict[Connection, None] = {}
         # From an answering host to another: what becomes of a message, by its method path.
-        self.tampered: dict[tuple[str, str], Callable[[str, bytes], bytes]] = {}
+        self.tampered: dict[tuple[str, str], Tamperer] = {}
         self.keepalive: dict[str, float] = {}  # hosts whose pings find a dead far end, and after how long
         self._links: dict[tuple[str, str], Link] = {}
 

@@ -11,35 +11,54 @@ from peerd.derive.commit import Commit
 from peerd.derive.world import World
 from peerd.encode.address import encode_address
 from peerd.encode.policy import encode_policy
-from peerd.model.changes import Change, ImportChange, PeerChange
+from peerd.model.changes import Change, ImportChange, ImportedWorkloadChange, PeerChange
 from peerd.model.federation import Freshness, PeerView
 from peerd.model.kube.meta import ObjectKey
 from peerd.model.types import ADDRESS, AUTHORIZATION
+from peerd.model.workload import Workload
 from tests.simulation.cluster import SimCluster
 from tests.simulation.replica import Replica
 from tests.simulation.truth import Truth
 from tests.support.ztunnel_rules import world_violations
+
+_Allocated = tuple[Change, ...]
 
 
 class Oracle:
     """Of one moment of the truth; make a new one when that changes."""
 
     def __init__(self, clusters: dict[str, SimCluster], truth: Truth) -> None:
+        self._clusters = clusters
         self._truth = truth
         self._own = {name: _derive(each, list(each.objects.values())) for name, each in clusters.items()}
-        self._made: dict[tuple[str, tuple[Change, ...]], dict[str, dict[str, str]]] = {}
+        self._flat: dict[tuple[str, _Allocated], tuple[tuple[str, Workload | None], ...]] = {}
+        self._made: dict[tuple[str, tuple[_Allocated, ...]], dict[str, dict[str, str]]] = {}
 
     def versions(self, replica: Replica) -> dict[str, dict[str, str]]:
         """What *replica* must serve: per type, resource name -> version."""
-        peerd = replica.peerd
-        assert peerd is not None
-        allocations = tuple(peerd._allocator.restore())
-        key = replica.cluster.name, allocations
+        name = replica.cluster.name
+        flat = {peer: _allocated(self._clusters[peer].replicas[0]) for peer in self._neighbours(name)}
+        key = name, (_allocated(replica), *flat.values())
         if key not in self._made:
-            self._made[key] = self._derived(replica.cluster, allocations)
+            self._made[key] = self._derived(replica.cluster, _allocated(replica), flat)
         return self._made[key]
 
-    def _derived(self, cluster: SimCluster, allocations: tuple[Change, ...]) -> dict[str, dict[str, str]]:
+    def _neighbours(self, name: str) -> list[str]:
+        """Linked clusters on its network: they tell it of their Pods (decision D31)."""
+        peers = sorted(self._truth.links[name])
+        return [peer for peer in peers if self._clusters[peer].network == self._clusters[name].network]
+
+    def _pods(self, peer: str, allocated: _Allocated) -> tuple[tuple[str, Workload | None], ...]:
+        """What a cluster tells of them: Pods join a global name once that has an address."""
+        if (peer, allocated) not in self._flat:
+            cluster = self._clusters[peer]
+            commit = _derive(cluster, [*cluster.objects.values(), *allocated])
+            self._flat[peer, allocated] = commit.flat_exports
+        return self._flat[peer, allocated]
+
+    def _derived(
+        self, cluster: SimCluster, allocated: _Allocated, flat: dict[str, _Allocated]
+    ) -> dict[str, dict[str, str]]:
         changes: list[Change] = list(cluster.objects.values())
         for peer in sorted(self._truth.links[cluster.name]):
             key = gateway_key(peer)
@@ -48,7 +67,10 @@ class Oracle:
             info = msgspec.structs.replace(exports.info, lineage="any", version="any")
             changes.append(PeerChange(key, PeerView(key, info, Freshness.FRESH)))
             changes += [ImportChange(key, host, service) for host, service in exports.exports]
-        changes += allocations
+            if peer in flat:
+                pods = self._pods(peer, flat[peer])
+                changes += [ImportedWorkloadChange(key, uid, found) for uid, found in pods]
+        changes += allocated
         commit = _derive(cluster, changes)
         broken = world_violations(
             (record for _, record in commit.addresses if record is not None),
@@ -67,6 +89,10 @@ class Oracle:
 def gateway_key(peer: str) -> ObjectKey:
     """The istio-remote Gateway that leads to *peer*."""
     return ObjectKey("istio-system", f"peer-{peer}")
+
+
+def _allocated(replica: Replica) -> _Allocated:
+    return () if replica.peerd is None else tuple(replica.peerd._allocator.restore())
 
 
 def _derive(cluster: SimCluster, changes: list[Change]) -> Commit:

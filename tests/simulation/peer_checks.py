@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from peerd.model.changes import Change, ImportChange, PeerChange
+from peerd.model.changes import Change, ImportChange, ImportedWorkloadChange, PeerChange
 from peerd.model.federation import Freshness
 from peerd.model.kube.meta import ObjectKey
-from peerd.model.types import DELTA_METHOD
+from peerd.model.types import ADDRESS, DELTA_METHOD
 from peerd.protocol.envelope import DeltaResponse, parse_delta_response
 from peerd.protocol.peer_state import PeerEvent, PeerState
 from peerd.protocol.peer_wire import HEARTBEAT_METHOD, PeerProtocolError, decode_heartbeat
@@ -39,6 +39,7 @@ class PeerChecks(Checks):
     def __init__(self, run: Run) -> None:
         super().__init__(run)
         self.announced: dict[str, list[tuple[float, dict[str, str]]]] = {}
+        self.announced_pods: dict[str, list[tuple[float, frozenset[str]]]] = {}
         self.imported_at: dict[str, float] = {}
         self._asked: dict[tuple[str, str, int], tuple[float, float]] = {}  # heartbeats: virtual and wall time
         self._answered: dict[_Way, float] = {}  # when a heartbeat's answer last arrived
@@ -85,6 +86,8 @@ class PeerChecks(Checks):
         for change in changes:
             if isinstance(change, PeerChange) and change.view is not None:
                 self._aged(replica, peer_of(change.peer), change.view.freshness)
+            if isinstance(change, ImportedWorkloadChange):
+                self._endpoint(replica, peer_of(change.peer), change)
             if not isinstance(change, ImportChange):
                 continue
             self.imported_at[replica.name] = replica.loop.time()
@@ -114,6 +117,19 @@ class PeerChecks(Checks):
                 )
             self._generation[key] = generation
 
+    def _endpoint(self, replica: Replica, peer: str, change: ImportedWorkloadChange) -> None:
+        """A Pod of a peer on the same network."""
+        self.imported_at[replica.name] = replica.loop.time()
+        viewer, pod = replica.cluster.name, change.uid.rpartition("/")[2]
+        if change.workload is None:
+            self._history.checks[NO_PHANTOM_DELETE] += 1
+            if self.armed and not self._truth.absent_since(self.quiet_at, "flat", viewer, peer, pod):
+                raise Violation(NO_PHANTOM_DELETE, f"{replica.name} gave up Pod {pod} of {peer}")
+            return
+        self._history.checks[ORIGIN] += 1
+        if not change.uid.startswith(f"{peer}//Pod/shop/") or change.workload.cluster_id != peer:
+            raise Violation(ORIGIN, f"{replica.name} holds as {peer}'s: {change.uid}")
+
     def synced(self, replica: Replica, peer: str, held: dict[str, dict[str, str]], services: str) -> None:
         """A first sync is complete: *held* by type URL, of which *services* names the services."""
         self._history.checks[COMPLETE] += 1
@@ -130,6 +146,7 @@ class PeerChecks(Checks):
                 break
         else:
             raise Violation(COMPLETE, f"{replica.name} says it has all of {peer}, and holds {found}")
+        self._all_pods(replica, peer, exporters, opened, frozenset(held.get(ADDRESS, ())))
         if held and held == self._offered.get(way):
             self._history.checks[NOTHING_TWICE] += 1
             if max(self._bytes[way]) > _RESUME_BYTES:
@@ -137,6 +154,25 @@ class PeerChecks(Checks):
                     NOTHING_TWICE,
                     f"{replica.name} and {peer} exchanged {self._bytes[way]} bytes, and nothing had changed",
                 )
+
+    def _all_pods(
+        self, replica: Replica, peer: str, exporters: list[str], opened: float, pods: frozenset[str]
+    ) -> None:
+        """*pods* are held of the peer: on one network all that are exported, else none."""
+        way = replica.cluster.name, peer
+        if not pods and (
+            len(set(map(self._networks, way))) > 1 or self._truth.absent_since(self.quiet_at, "link", *way)
+        ):
+            return
+        for exporter in exporters:
+            told = self.announced_pods[exporter]
+            ends = [at for at, _ in told[1:]] + [float("inf")]
+            if any(pods == each and end >= opened - 1 for (_, each), end in zip(told, ends, strict=True)):
+                return
+        raise Violation(COMPLETE, f"{replica.name} says it has all of {peer}, and of its Pods {sorted(pods)}")
+
+    def _networks(self, cluster: str) -> str:
+        return next(each.cluster.network for each in self._replicas.values() if each.cluster.name == cluster)
 
     def recognised(self, replica: Replica, peer: str) -> None:
         """The peer has said who it is, and that was accepted: signs of life are its own."""

@@ -18,7 +18,7 @@ from tests.simulation.history import History
 from tests.simulation.logs import watched_logs
 from tests.simulation.loop import EPOCH, run
 from tests.simulation.truth import GLOBAL, LOCAL, TAKEOVER
-from tests.simulation.user_operators import NAMES
+from tests.simulation.user_operators import NAMES, SHARED_NETWORK
 from tests.simulation.world import World
 
 CLUSTERS = ("east", "west", "north", "south", "delta", "echo", "golf", "hotel", "india", "juliett")
@@ -47,6 +47,7 @@ class Plan:
     seed: int
     clusters: dict[str, int]
     on_demand: tuple[str, ...]
+    networks: dict[str, str]
     steps: tuple[Step, ...]
 
 
@@ -76,6 +77,8 @@ def plan_of(seed: int) -> Plan:
     names = CLUSTERS[:count]
     clusters = {name: 2 if count <= 3 and random.random() < 0.15 else 1 for name in names}
     on_demand = tuple(name for name in names if random.random() < 0.3)
+    # A fifth of the seeds begins with clusters that share a network.
+    flat = random.sample(names, random.randint(2, count)) if random.random() < 0.2 else ()
     steps: list[Step] = []
     for phase in range(_PHASES):
         # In the first phase often nobody changes anything: then no ztunnel may be told anything.
@@ -86,7 +89,7 @@ def plan_of(seed: int) -> Plan:
             passed += wait
             kinds = FAULTS if quiet or random.random() < 0.6 else USERS
             steps.append(Step(len(steps), phase, wait, draw(random, kinds)))
-    return Plan(seed, clusters, on_demand, tuple(steps))
+    return Plan(seed, clusters, on_demand, dict.fromkeys(flat, SHARED_NETWORK), tuple(steps))
 
 
 def run_seed(seed: int, root: Path, ca: Path) -> Result:
@@ -100,7 +103,8 @@ def run_plan(plan: Plan, root: Path, ca: Path, without: Collection[int] = ()) ->
     holder: dict[str, World] = {}
 
     async def main() -> None:
-        world = holder["world"] = World(str(plan.seed), home, ca, plan.clusters, plan.on_demand)
+        world = World(str(plan.seed), home, ca, plan.clusters, plan.on_demand, networks=plan.networks)
+        holder["world"] = world
         coverage.count(world.history.transitions)
         with watched_logs(world.fail):
             try:

@@ -53,13 +53,25 @@ class Link:
             go_on()
 
 
+class Tamperer(Protocol):
+    """Who changes what one host answers another."""
+
+    def __call__(self, method: str, message: bytes) -> bytes:
+        """What is sent instead."""
+        ...
+
+    def arrived(self, message: bytes) -> None:
+        """What was sent, changed or not, has come."""
+        ...
+
+
 class Network(Protocol):
     """What connections need of the network they are in."""
 
     random: Random
     latency: tuple[float, float]
     connections: "dict[Connection, None]"
-    tampered: Mapping[tuple[str, str], Callable[[str, bytes], bytes]]
+    tampered: Mapping[tuple[str, str], Tamperer]
     sent: Told | None
     delivered: Told | None
 

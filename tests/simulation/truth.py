@@ -30,6 +30,8 @@ class Truth:
         self.links: dict[str, set[str]] = {each: set() for each in self.clusters}
         self.expired: set[tuple[str, str, str]] = set()  # viewer, peer, and which of the viewer's replicas
         self.generations: dict[str, int] = {}
+        self.owners: dict[str, str] = {}  # of gateways' addresses: the cluster that had it first
+        self._born: dict[tuple[str, str], float] = {}  # cluster, Pod
         self._touched: dict[tuple[str, str], float] = {}
         self._gone: dict[tuple[str, ...], float] = {}
 
@@ -56,6 +58,14 @@ class Truth:
                 self._gone[kind, viewer, peer, name] = now
             self._touched[viewer, name] = now
         self._gone["link", viewer, peer] = now
+
+    def pod_born(self, cluster: str, pod: str, now: float) -> None:
+        """A Pod was made."""
+        self._born[cluster, pod] = now
+
+    def born_since(self, cluster: str, pod: str, moment: float) -> bool:
+        """Whether a Pod is younger than that."""
+        return self._born.get((cluster, pod), _NEVER) >= moment
 
     def pod_gone(self, cluster: str, pod: str, now: float) -> None:
         """A Pod was deleted."""
@@ -89,6 +99,12 @@ class Truth:
         if key[0] == "global":
             _, viewer, name = key
             return all(self.absent_since(moment, "import", viewer, each, name) for each in self.clusters)
+        if key[0] == "flat":
+            _, viewer, peer, pod = key
+            way = "endpoints", viewer, peer, pod.rpartition("-")[0]
+            # Who moves to another replica of the peer is told what that one has seen.
+            young = self.born_since(peer, pod, moment)
+            return young or self.absent_since(moment, *way) or self.absent_since(moment, "pod", peer, pod)
         return self._gone.get(key, _NEVER) >= moment or key in set(self._absent())
 
     def _exported(self, viewer: str, cluster: str, name: str) -> bool:

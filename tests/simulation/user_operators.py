@@ -6,6 +6,7 @@ from tests.simulation.chaos import Chaos
 from tests.simulation.truth import GLOBAL, LOCAL, TAKEOVER
 
 NAMES = ("cart", "pay", "web")
+SHARED_NETWORK = "flat-net"
 _EXPIRIES = (60, 90, 86_400)
 
 
@@ -88,9 +89,13 @@ async def move(chaos: Chaos, random: Random) -> bool:
 
 
 async def relabel(chaos: Chaos, random: Random) -> bool:
-    """Its network changes; until the Gateways that name it are edited, its peers refuse it."""
+    """Its network changes; until the Gateways that name it are edited, its peers refuse it.
+
+    Clusters that come to share one tell each other of their Pods (decision D31).
+    """
     cluster = random.choice(list(chaos.world.clusters))
-    chaos.world.relabel(cluster)
+    flat = chaos.world.clusters[cluster].network != SHARED_NETWORK and random.random() < 0.6
+    chaos.world.relabel(cluster, SHARED_NETWORK if flat else "")
     _rerouted_later(chaos, random, cluster)
     return True
 

@@ -67,6 +67,7 @@ class Users:
             self.clusters[cluster].apply(
                 objects.pod(pod, name, ip, node="node-1", account=f"{name}-{cluster}")
             )
+            self.truth.pod_born(cluster, pod, self.loop.time())
             self.validators.expect(cluster, pod, present=True, now=self.loop.time())
         self.truth.touch(cluster, [name], self.loop.time())
 
@@ -90,7 +91,7 @@ class Users:
 
     def move(self, cluster: str) -> None:
         """The load balancer before the cluster's gateway gets another address."""
-        self.clusters[cluster].move(self.new_address())
+        self.clusters[cluster].move(self.new_address(cluster))
         self._log(cluster, f"its gateway moves to {self.clusters[cluster].address}")
         for replica in self.clusters[cluster].replicas:
             for connection in self.fabric.of(replica.name):
@@ -102,21 +103,27 @@ class Users:
         self._log(cluster, f"its gateway is reached at {address}, too")
         self.clusters[cluster].inherit(address)
 
-    def relabel(self, cluster: str) -> None:
-        """The cluster gets another network: everything of it changes, here and wherever it is imported."""
+    def relabel(self, cluster: str, network: str = "") -> None:
+        """The cluster gets another network, by default one of its own: everything of it changes, here and
+        wherever it is imported."""
         found = self.clusters[cluster]
-        found.network = f"{cluster}-net" if found.network.endswith("2") else f"{cluster}-net2"
+        own = f"{cluster}-net2" if found.network == f"{cluster}-net" else f"{cluster}-net"
+        found.network = network or own
         self._log(cluster, f"its network is {found.network}")
         found.apply(objects.system(found.network))
         now = self.loop.time()
         for viewer in self.clusters:
             if viewer == cluster or cluster in self.truth.links[viewer]:
                 self.truth.rerouted(viewer, cluster, now)
+        for peer in self.truth.links[cluster]:  # whose Pods it may know one by one, or no more
+            self.truth.rerouted(cluster, peer, now)
 
-    def new_address(self) -> str:
+    def new_address(self, cluster: str) -> str:
         """One that nobody has had."""
         self._moves += 1
-        return f"192.0.2.{self._moves}"
+        address = f"192.0.{2 + self._moves // 250}.{self._moves % 250 + 1}"
+        self.truth.owners[address] = cluster
+        return address
 
     def unlink(self, viewer: str, peer: str) -> None:
         """Delete it."""

@@ -72,6 +72,18 @@ def watch(
 
         speaking.exports._announce = see_announce  # type: ignore[method-assign]
         snapshot()
+        exports = speaking.service._exports
+        commit_workloads = exports.commit_workloads
+
+        def see_workloads(changes: object, *, same_segment: bool) -> None:
+            commit_workloads(changes, same_segment=same_segment)  # type: ignore[arg-type]
+            pods = frozenset(exports._workloads[same_segment])
+            told = checks.announced_pods[name]
+            if same_segment and (not told or told[-1][1] != pods):
+                told.append((replica.loop.time(), pods))
+
+        exports.commit_workloads = see_workloads  # type: ignore[method-assign]
+        see_workloads((), same_segment=True)
         return handlers
 
     importer._emit = see_emit

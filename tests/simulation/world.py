@@ -210,6 +210,9 @@ class World(Users):
 
     def _delivered(self, source: str, target: str, method: str, message: bytes, answer: bool) -> None:
         self._guard(lambda: self.validators.delivered(source, target, method, message, answer))
+        liar = self.fabric.tampered.get((source, target))
+        if liar is not None:
+            liar.arrived(message)
 
     def _sent(self, source: str, target: str, method: str, message: bytes, answer: bool) -> None:
         self._guard(lambda: self.validators.sent(source, target, method, message, answer))
