@@ -191,6 +191,10 @@ class Federation:
         """Whether what a configured peer has to say since the start is not served yet, nor expired."""
         return bool(self._awaited)
 
+    def awaited(self) -> frozenset[ObjectKey]:
+        """The Gateways of those peers."""
+        return self._awaited
+
     def forgotten(self) -> frozenset[ObjectKey]:
         """Those of them that left nothing in the state directory either."""
         return self._awaited - self._restored

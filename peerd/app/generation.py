@@ -80,12 +80,13 @@ class Generation:
             return None
         return TakeoverChange(service, found)
 
-    def look(self, unheard: frozenset[str]) -> None:
+    def look(self, unheard: frozenset[str], unsynced: frozenset[str] = frozenset()) -> None:
         """All that sources and known peers say is derived; once a second, for a Lease may have been gained.
 
-        *unheard* are the Gateways of peers that may own something and left nothing behind (decision D13).
+        *unsynced* are the Gateways of peers that have yet to tell everything, *unheard* those of them that
+        left nothing behind (decision D13).
         """
-        self._objects.settle(unheard)
+        self._objects.settle(unheard, unsynced)
         self._allocations.settle()
 
     @property

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from peerd.app.federation import Federation
 from peerd.app.parts import Parts
 from peerd.app.problems import Problems
 from peerd.app.proof import Proof
@@ -85,15 +86,17 @@ class OwnCluster:
         self.flags = flags
         self._emit([IstiodChange(flags)])
 
-    async def settle(self, forgotten: Callable[[], frozenset[str]], problems: Problems, proof: Proof) -> None:
+    async def settle(self, federation: Federation, problems: Problems, proof: Proof) -> None:
         """Once sources and restored imports are derived: what nobody wants goes, with proof, until cancelled.
 
-        *forgotten* gives the Gateways of peers that left nothing behind and have not spoken (decision D13).
+        *federation* says which peers have yet to speak (decision D13).
         """
         generation = self.generation
         while generation is not None:
             if self._flags_known:
-                generation.look(forgotten())
+                generation.look(
+                    frozenset(map(str, federation.forgotten())), frozenset(map(str, federation.awaited()))
+                )
             unread = () if self._flags_known else (_UNREAD,)
             problems.replace("own cluster", (*unread, *proof.diagnostics, *generation.problems))
             await asyncio.sleep(_LOOK)

@@ -265,7 +265,7 @@ class Peerd:
         self._ready.set()
         log.info("ready", addresses=len(self.store.collection(ADDRESS)))
         self._begin(self._proof.run(self._own_identity()))
-        self._begin(self._own_cluster.settle(self._forgotten, self.problems, self._proof))
+        self._begin(self._own_cluster.settle(self.federation, self.problems, self._proof))
         if self._publishing is not None:
             self._publishing.settle()
         await self._serve_gateways()
@@ -315,9 +315,6 @@ class Peerd:
 
     def _emit(self, changes: Sequence[Change]) -> None:
         self.pipeline.submit(changes)
-
-    def _forgotten(self) -> frozenset[str]:
-        return frozenset(map(str, self.federation.forgotten()))
 
     # -- discovery out -----------------------------------------------------------------------------------
 

@@ -3,7 +3,9 @@
 Nothing is deleted without proof (decision D13). Before everything has been said once, nothing is written at
 all. While a peer that left nothing behind has not been heard, what may be of it stays: its WorkloadEntries,
 and hosts, ports and identities of ServiceEntries, which it may share with others. The objects themselves are
-the memory of what peers said: a restart with an empty state directory takes nothing from ztunnels.
+the memory of what peers said: a restart with an empty state directory takes nothing from ztunnels. And what
+a peer left behind is of when we last heard it: an object that we find and never wanted may be of what it said
+since, to another replica, so that it stays until the peer has synced.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,6 +42,8 @@ class GeneratedObjects:
         self._wanted: dict[str, Generated] = {}
         self._live: dict[str, _Live] = {}
         self._unheard: frozenset[str] | None = None
+        self._unsynced: frozenset[str] = frozenset()
+        self._meant: set[str] = set()  # wanted at one time by this process: it knows why they are no more
         self._too_large: dict[str, int] = {}
         self._takeovers: dict[str, Takeover] = {}
         self._of_service: dict[str, set[str]] = {}
@@ -53,6 +57,7 @@ class GeneratedObjects:
                 self._of_service[before.service].discard(key)
             if found is not None:
                 self._wanted[key] = found
+                self._meant.add(key)
             if isinstance(found, GeneratedServiceEntry):
                 self._of_service.setdefault(found.service, set()).add(key)
             if self._unheard is not None:
@@ -78,6 +83,8 @@ class GeneratedObjects:
             ref = ref_of(key)
             if change.object is None:
                 self._live.pop(key, None)
+                if key not in self._wanted:
+                    self._meant.discard(key)
                 self._writer.observe(ref, None)
                 if key in self._addressed:
                     self._writer.observe(_status(ref), None)
@@ -91,18 +98,18 @@ class GeneratedObjects:
             if self._unheard is not None and key not in self._wanted:
                 self._say(key, self._unheard)
 
-    def settle(self, unheard: frozenset[str]) -> None:
+    def settle(self, unheard: frozenset[str], unsynced: frozenset[str] = frozenset()) -> None:
         """All that sources and known peers say is derived, so that what is not wanted may go.
 
-        *unheard* are the Gateways (`<namespace>/<name>`) of peers that may own something and neither left
-        anything behind nor have spoken. Call it again as they do; who is linked later owns nothing of what
-        is there.
+        *unsynced* are the Gateways (`<namespace>/<name>`) of peers that have not told everything since the
+        start, *unheard* those of them that left nothing behind either. Call it again as they do; who is
+        linked later owns nothing of what is there.
         """
         if self._unheard is not None:
-            unheard &= self._unheard
-        if unheard == self._unheard:
+            unheard, unsynced = unheard & self._unheard, unsynced & self._unsynced
+        if (unheard, unsynced) == (self._unheard, self._unsynced):
             return
-        self._unheard = unheard
+        self._unheard, self._unsynced = unheard, unsynced
         for key in sorted(self._wanted.keys() | self._live.keys()):
             self._say(key, unheard)
 
@@ -136,8 +143,8 @@ class GeneratedObjects:
         ref, live, found = ref_of(key), self._live.get(key), self._wanted.get(key)
         if found is None:
             self._too_large.pop(key, None)
-            may_be_theirs = live is not None and (live.gateway in unheard or (not live.gateway and unheard))
-            if not may_be_theirs:
+            doubted = unheard if key in self._meant else unheard | self._unsynced
+            if live is None or not (live.gateway in doubted or (not live.gateway and doubted)):
                 self._writer.want(ref, None, order=order_of(ref))
             return
         takeover = self._takeovers.get(found.service) if isinstance(found, GeneratedServiceEntry) else None

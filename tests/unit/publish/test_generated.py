@@ -82,6 +82,22 @@ async def test_what_an_unheard_peer_may_own_stays():
     assert theirs not in kept["spec"]["subjectAltNames"]
 
 
+async def test_what_an_old_memory_does_not_know_stays_until_its_peer_has_synced():
+    """Another replica wrote it while we were away; what we wanted ourselves goes as ever (D13)."""
+    first = await _started(entry(), entry("ratings"), entry("details"), endpoints(NORTH))
+    second = Process(first.api)
+    second.kept.put(puts(entry(), entry("details")))  # of what was restored
+    second.kept.settle(NOBODY, frozenset({WEST}))
+    await second.settle()
+    assert second.names() == ["autogen.shop.details", "autogen.shop.ratings", "autogen.shop.reviews"]
+    second.kept.put([(key_of(entry("details")), None)])
+    await second.settle()
+    assert second.names() == ["autogen.shop.ratings", "autogen.shop.reviews"]
+    second.kept.settle(NOBODY, NOBODY)
+    await second.settle()
+    assert second.names() == ["autogen.shop.reviews"]
+
+
 async def test_peer_that_is_linked_later_keeps_nothing():
     """A new Gateway with a wrong address is unheard for a day: nothing that is there can be its own."""
     rig = await _started(entry(), entry("ratings"), endpoints())
