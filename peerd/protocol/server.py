@@ -299,8 +299,6 @@ class DeltaServer:
                 subscription.keys[name] = None
                 self._by_name.follow(subscription, (name,))
         for name in request.unsubscribe:
-            if name == WILDCARD:
-                continue
             if name in subscription.subscribed:
                 subscription.subscribed.discard(name)
                 if subscription.wildcard:

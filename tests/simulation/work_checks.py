@@ -5,16 +5,18 @@ clients are sent, streams that are ended, changes that are walked through. At a 
 ztunnel is woken twice, and must not look the second time.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from unittest import mock
 
 import msgspec
 
 from peerd.app.peerd import Peerd
+from peerd.limits import PEER_CHANGES, PEER_REASON_CHARACTERS, hits
 from peerd.model.changes import Change, PeerChange
 from peerd.model.federation import PeerView
 from peerd.model.kube.meta import ObjectKey
-from peerd.model.types import DELTA_METHOD, PEER_INFO
+from peerd.model.types import ADDRESS, DELTA_METHOD, PEER_INFO
 from peerd.protocol.envelope import DeltaResponse, parse_delta_response
 from peerd.protocol.peer_state import PeerEvent
 from peerd.protocol.subscription import Subscription
@@ -27,6 +29,8 @@ Guard = Callable[[Callable[[], None]], None]
 
 _HEARTBEAT, _HEARTBEATS_APART = "heartbeat", 10.0
 _NOTHING = object()
+_SHARED = re.compile(r"-0-\d+(-\d+)?$")  # the nonce of an answer that all share who hold nothing
+_FAR = (PEER_CHANGES, PEER_REASON_CHARACTERS)  # limits that nothing here comes near
 
 
 class WorkChecks:
@@ -37,6 +41,7 @@ class WorkChecks:
         self._replicas = replicas
         self._views: dict[tuple[str, ObjectKey], PeerView | None] = {}
         self._written: dict[tuple[str, str, str], object] = {}
+        self._hits = [hits(each) for each in _FAR]
         self._removed: dict[tuple[str, str, str], set[str]] = {}  # told by whom to whom, of which type
 
     def watch(self, replica: Replica, peerd: Peerd, guard: Guard) -> None:
@@ -50,6 +55,7 @@ class WorkChecks:
 
     def quiet(self) -> None:
         """Nobody is owed anything: woken streams see that at a glance."""
+        self._check([hits(each) for each in _FAR] == self._hits, "a limit is counted that nothing came near")
         looked: list[Subscription] = []
         passes = Subscription.passes
 
@@ -75,11 +81,20 @@ class WorkChecks:
 
     def before(self, client: SimZtunnel, response: DeltaResponse) -> None:
         """A response came to a ztunnel; it still holds what it held."""
+        held = client.versions(response.type_url)
+        if not held and not client.on_demand and client.connected_since < 0:
+            self._check(
+                _SHARED.search(response.nonce) is not None,
+                f"{client.name} holds nothing, and an answer was made for it alone: {response.nonce}",
+            )
         if client.connected_since >= 0:
             self._check(
                 bool(response.resources or response.removed),
                 f"{client.name} was sent an empty response {response.nonce}",
             )
+            if client.on_demand and response.type_url == ADDRESS:  # the change log knows no contents
+                again = [each.name for each in response.resources if held.get(each.name) == each.version]
+                self._check(not again, f"{client.name} was sent again what it holds: {again}")
 
     def delivered(self, source: str, target: str, method: str, message: bytes) -> None:
         """A message of an answering peerd arrived at another one."""
