@@ -110,7 +110,7 @@ def _one(which: str, first: int, seeds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as home:
         root = Path(home)
         ca = make_ca(root)
-        # Seed 0: every stranger and every lie, and what was found before.
+        # Seed 0: the scenarios, those first that meet most.
         for seed in (0, *range(first, first + seeds)):
             signal.setitimer(signal.ITIMER_PROF, _SECONDS_A_SEED)
             failure: BaseException | None
@@ -141,7 +141,7 @@ def _scenes(root: Path, ca: Path) -> BaseException | None:
     from tests.simulation.scenarios import play
     from tests.simulation.track_record import SCENARIOS
 
-    for scenario in (*GAUNTLET, *CLIENTS, *PEER_EDGES, *BOUNDS, *FOUND, *SCENARIOS):
+    for scenario in (*CLIENTS, *BOUNDS, *PEER_EDGES, *GAUNTLET, *FOUND, *SCENARIOS):
         try:
             play(scenario, root, ca)
         except Violation as violation:

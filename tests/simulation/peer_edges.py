@@ -155,7 +155,7 @@ async def _(world: World) -> None:
 
 
 @PEER_EDGES.add("an hour too early", "a clock that is set back makes nobody's word fresh: its age is unknown")
-async def _(world: World) -> None:
+async def an_hour_too_early(world: World) -> None:
     east = replica_of(world, "east")
     world.link("east", "west", _NEVER)
     await world.pass_time(5)
@@ -234,7 +234,7 @@ async def _(world: World) -> None:
 
 
 @PEER_EDGES.add("recreated in a moment", "another cluster under the same name is refused once, by what it is")
-async def _(world: World) -> None:
+async def recreated_in_a_moment(world: World) -> None:
     west = replica_of(world, "west")
     await west.crash(silently=False)
     world.validators.crashed("west", world.loop.time())

@@ -49,6 +49,7 @@ def test_every_guarantee_holds_over_seeded_histories(tmp_path: Path, ca: Path) -
         "Status",
         "Nothing twice",
         "Refusal",
+        "No work for nothing",
     } <= set(total.checks)
 
 

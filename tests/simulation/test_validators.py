@@ -11,7 +11,7 @@ from peerd.app.withholding import Withholding
 from peerd.model.federation import FederatedService, Freshness
 from peerd.model.kube.meta import ObjectKey
 from peerd.model.types import ADDRESS, FEDERATED_SERVICE
-from peerd.peering import importer, judging
+from peerd.peering import dialer, importer, judging
 from peerd.peering.importer import Importer
 from peerd.peering.steady import Steady
 from peerd.protocol.heartbeat import HeartbeatClient, HeartbeatRules
@@ -31,11 +31,14 @@ from tests.simulation.guarantees import (
     LIVENESS,
     MONOTONIC,
     NO_PHANTOM_DELETE,
+    NO_WORK,
     ORIGIN,
     POLICIES_FIRST,
     RESTART,
+    STATUS,
 )
 from tests.simulation.history import Violation
+from tests.simulation.peer_edges import PEER_EDGES, an_hour_too_early, recreated_in_a_moment
 from tests.simulation.scenarios import play
 from tests.simulation.story import make_ca, run_seed
 from tests.simulation.world import World
@@ -173,6 +176,34 @@ def revives_the_expired(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Importer, "age", age)
 
 
+def tells_derivation_again(patch: pytest.MonkeyPatch) -> None:
+    set_freshness = Importer._set_freshness
+
+    def again(self: Importer, peer: importer._Peer, now: Freshness) -> None:
+        if peer.freshness is now:
+            self._send([self._view(peer)])
+        set_freshness(self, peer, now)
+
+    patch.setattr(Importer, "_set_freshness", again)
+
+
+def never_shows_age(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(dialer, "_AGEING", frozenset())
+
+
+def takes_one_cluster_for_another(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(importer, "same_cluster", lambda *_: True)
+
+
+def believes_the_future(patch: pytest.MonkeyPatch) -> None:
+    real = importer.freshness
+
+    def eager(last: float, now: float, *rest: object) -> Freshness:
+        return Freshness.FRESH if last > now else real(last, now, *rest)  # type: ignore[arg-type]
+
+    patch.setattr(importer, "freshness", eager)
+
+
 MUTANTS: dict[Mutate, set[str]] = {
     forgets_policies_first: {POLICIES_FIRST},
     withholds_nothing: {NO_PHANTOM_DELETE, RESTART},
@@ -189,14 +220,20 @@ MUTANTS: dict[Mutate, set[str]] = {
     expires_behind_a_session: {COMPLETE, LIVENESS, BOUNDED_STALENESS},
     believes_answers_that_waited: {BOUNDED_STALENESS},
     revives_the_expired: {BOUNDED_STALENESS},
+    tells_derivation_again: {NO_WORK},
+    never_shows_age: {STATUS},
+    takes_one_cluster_for_another: {ORIGIN},
+    believes_the_future: {BOUNDED_STALENESS},
 }
 
 
-# What few seeds meet has a scenario (found.py).
+# What few seeds meet has a scenario.
 SCENES: dict[Mutate, Act] = {
     expires_behind_a_session: expiry_in_a_sync,
     believes_answers_that_waited: answers_that_waited,
     revives_the_expired: somebody_listens_again,
+    takes_one_cluster_for_another: recreated_in_a_moment,
+    believes_the_future: an_hour_too_early,
 }
 
 
@@ -216,7 +253,7 @@ def _failures(mutate: Mutate, root: Path, ca: Path) -> Iterator[BaseException | 
         for seed in range(1, _SEEDS + 1):
             yield run_seed(seed, root, ca).failure
         return
-    (scenario,) = (each for each in FOUND if each.act is SCENES[mutate])
+    (scenario,) = (each for each in (*FOUND, *PEER_EDGES) if each.act is SCENES[mutate])
     try:
         play(scenario, root, ca)
     except Violation as violation:
