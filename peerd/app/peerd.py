@@ -23,7 +23,7 @@ from peerd.app.problems import Problems
 from peerd.app.proof import Proof
 from peerd.app.settings import settings_of
 from peerd.app.views import Views, ca_view
-from peerd.app.withholding import Withholding
+from peerd.app.withholding import Waits, Withholding
 from peerd.ca.bundle import CaBundle
 from peerd.derive.allocation import choose
 from peerd.derive.commit import Commit
@@ -80,6 +80,7 @@ class Peerd:
         prepare(state)
         self._lock = StateLock(state)
         self.lineage = parts.kube.lineage if parts.kube is not None else lineage(state)
+        self._waits = Waits()
         self.instance = f"{parts.random.getrandbits(48):012x}"
         self._table = Table(state / "allocations")
         self._takeovers = Table(state / "takeovers")
@@ -276,6 +277,7 @@ class Peerd:
         retained = False
         while True:  # peers sync, expire, vanish: a look is simplest
             await self.federation.settle(self._served)
+            self._waits.look(self.ads.withheld(), self.federation.awaited())
             if not retained and not self.federation.unsynced():
                 # All that is wanted has its address: what nobody wants is freed.
                 self._allocator.retain_wanted()
@@ -383,6 +385,8 @@ class Peerd:
             ca=None if self._ca is None else ca_view(self.certificates.counts, self._ca.bundle),
             publishing=None if self._publishing is None else self._publishing.view(),
             istiod=self._own_cluster.flags,
+            withheld=self.ads.withheld(),
+            withheld_for=self._waits.peers,
         )
 
 

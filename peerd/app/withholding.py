@@ -1,10 +1,14 @@
 """What a ztunnel is not told yet, for a peer that has not spoken may know better (decision D13)."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
+
+import structlog
 
 from peerd.derive.world import World
 from peerd.model.kube.meta import ObjectKey
 from peerd.model.types import ADDRESS
+
+log = structlog.get_logger("peerd.withholding")
 
 
 class Withholding:
@@ -81,6 +85,23 @@ class Withholding:
         gateways = self._world.gateways.remote.values
         found = (gateways.get(str(key)) for key in self._forgotten())
         return any(each is not None and each.metadata.annotations.peer_takeover == "true" for each in found)
+
+
+class Waits:
+    """Says which peers withheld names wait for: in the log when that changes, and to metrics."""
+
+    def __init__(self) -> None:
+        self.peers: tuple[str, ...] = ()
+
+    def look(self, names: int, awaited: Iterable[ObjectKey]) -> None:
+        """*names* are withheld from ztunnels at this moment, for these Gateways' peers have not spoken."""
+        before, self.peers = self.peers, tuple(sorted(map(str, awaited))) if names else ()
+        if self.peers == before:
+            return
+        if self.peers:
+            log.warning("names_withheld", names=names, peers=self.peers)
+        else:
+            log.info("names_withheld_no_more", waited_for=before)
 
 
 def _key(name: str) -> str:

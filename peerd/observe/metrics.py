@@ -132,6 +132,11 @@ def _peers(snapshot: Snapshot) -> Iterator[Metric]:
         services.add_metric([gateway], peer.counts.services)
         received.add_metric([gateway], peer.traffic.received_bytes)
     yield from (state, phase, since, services, received)
+    yield GaugeMetricFamily("peerd_withheld_names", "Held back from ztunnels, by client.", snapshot.withheld)
+    waits = GaugeMetricFamily("peerd_withheld_for_peer", "1 while names wait for it.", labels=["gateway"])
+    for gateway in snapshot.withheld_for:
+        waits.add_metric([gateway], 1)
+    yield waits
 
 
 def _publishing(view: PublishingView) -> Iterator[Metric]:

@@ -57,8 +57,9 @@ class Snapshot(Record, frozen=True):
     """Everything at one moment. `not_ready` is why `/ready` says 503, empty once it says 200.
 
     `resources` counts what is served by type URL; `pushes` and `rejects` count responses sent and refused by
-    type URL since the start, `convergence` how long a change took until a stream was sent it; `started_at`
-    and `taken_at` are Unix seconds.
+    type URL since the start; `withheld` names are held back from ztunnels until the peers of the Gateways
+    `withheld_for` have spoken (decision D13); `convergence` how long a change took until a stream was sent it;
+    `started_at` and `taken_at` are Unix seconds.
     """
 
     cluster: str
@@ -81,3 +82,5 @@ class Snapshot(Record, frozen=True):
     publishing: PublishingView | None = None
     istiod: IstiodFlags | None = None
     convergence: HistogramView = HistogramView()
+    withheld: int = 0
+    withheld_for: tuple[str, ...] = ()

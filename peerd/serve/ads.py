@@ -209,6 +209,10 @@ class AdsService:
             del self._streams[running]
             self._registry.remove(connection)
 
+    def withheld(self) -> int:
+        """How many names are withheld at this moment, counted for each client (decision D13)."""
+        return sum(stream.machine.withholding for stream in self._streams)
+
     def judge(self, caller: Caller, connection: Connection, request: DeltaRequest) -> None:
         """Look at a request before the machine does; raises StreamClosed where it is refused."""
         if request.type_url not in connection.asked:

@@ -31,6 +31,10 @@ async def _(world: World) -> None:
     await until(world, lambda: shown(a, "b") is PeerState.LIVE, 60, "the first has spoken")
     await world.pass_time(20)
     assert shown(a, "c") is not PeerState.LIVE, "and the second has not"
+    assert a.peerd is not None
+    found = a.peerd.snapshot()
+    assert found.withheld > 0
+    assert found.withheld_for == ("istio-system/peer-c",), "log and metric name it (decision D13)"
     cut(world, "a", "c", mended=True)
 
 

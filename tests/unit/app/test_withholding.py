@@ -1,8 +1,9 @@
 """D13, clause by clause: what a resuming ztunnel is not told while a configured peer has not spoken."""
 
 import pytest
+from structlog.testing import capture_logs
 
-from peerd.app.withholding import Withholding
+from peerd.app.withholding import Waits, Withholding
 from peerd.model.kube.meta import ObjectKey
 from peerd.model.types import ADDRESS, AUTHORIZATION
 from tests.support.clusters import Cluster, remote_gateway, service
@@ -152,3 +153,21 @@ def test_a_namespace_named_like_our_cluster_is_a_namespace():
     assert rule(cluster="shop")(ADDRESS, GLOBAL)
     assert rule(cluster="shop", forgotten=True)(ADDRESS, LOCAL)
     assert not rule(cluster="shop")(ADDRESS, "shop//Pod/shop/reviews-1")
+
+
+def test_the_log_names_the_peers_that_withheld_names_wait_for_once_for_each_change():
+    """D13: log and metric name the missing peers."""
+    waits, other = Waits(), ObjectKey("istio-system", "peer-north")
+    with capture_logs() as logs:
+        waits.look(0, {MISSING})  # nothing is held back: nobody waits
+        waits.look(3, {other, MISSING})
+        waits.look(2, {other, MISSING})
+        assert waits.peers == ("istio-system/peer-north", "istio-system/peer-west")
+        waits.look(1, {MISSING})
+        waits.look(0, {MISSING})
+    assert waits.peers == ()
+    assert [(each["event"], each.get("peers", each.get("waited_for"))) for each in logs] == [
+        ("names_withheld", ("istio-system/peer-north", "istio-system/peer-west")),
+        ("names_withheld", ("istio-system/peer-west",)),
+        ("names_withheld_no_more", ("istio-system/peer-west",)),
+    ]

@@ -136,6 +136,15 @@ def test_metrics_say_what_the_snapshot_says():
     } <= lines
 
 
+def test_whom_withheld_names_wait_for_is_shown():
+    """After a restart: how many names, and the Gateway of each peer that has not spoken (decision D13)."""
+    found = msgspec.structs.replace(SNAPSHOT, withheld=5, withheld_for=("istio-system/peer-west",))
+    text = Metrics(lambda: found).render().decode()
+    assert "peerd_withheld_names 5.0" in text
+    assert 'peerd_withheld_for_peer{gateway="istio-system/peer-west"} 1.0' in text
+    assert "peerd_withheld_for_peer{" not in Metrics(lambda: SNAPSHOT).render().decode()
+
+
 def test_what_this_replica_writes_is_counted():
     """Requests by kind, verb and outcome, Events by outcome; absent where there is nowhere to write."""
     requests = (("Service", "apply", "ok", 7), ("Service", "apply", "error", 1))
