@@ -58,8 +58,8 @@ class Snapshot(Record, frozen=True):
 
     `resources` counts what is served by type URL; `pushes` and `rejects` count responses sent and refused by
     type URL since the start; `withheld` names are held back from ztunnels until the peers of the Gateways
-    `withheld_for` have spoken (decision D13); `convergence` how long a change took until a stream was sent it;
-    `started_at` and `taken_at` are Unix seconds.
+    `withheld_for` have spoken (decision D13); `convergence` is how long a change took until a stream was sent
+    it; `started_at` and `taken_at` are Unix seconds.
     """
 
     cluster: str
