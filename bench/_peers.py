@@ -36,13 +36,13 @@ def address(number: int) -> str:
     return f"127.20.{number >> 8}.{number & 255}"
 
 
-def tls(root: Path, cluster: str) -> FixedTls:
-    """A cluster's CA and its control plane's certificate."""
+def tls(root: Path, cluster: str, clock: float | None = None) -> FixedTls:
+    """A cluster's CA and its control plane's certificate, made when its *clock* said so (Unix seconds)."""
     issuer = load_root(root)
     now = time.time()
     files = make_cluster_ca(issuer, cluster, now)
     bundle = parse_bundle(files, root, now)
-    own = identity_certificate(bundle, IDENTITY, now)
+    own = identity_certificate(bundle, IDENTITY, now if clock is None else clock)
     roots = pem.write_certificates(issuer.certificate)
     return FixedTls(TlsMaterial(own.certificate_chain, own.private_key, roots))
 
@@ -77,7 +77,8 @@ class Peers:
                 await self.serve(root, command["peers"], command["names"], distinct=command["distinct"])
                 return {}
             case "change":
-                return {"sent": await self.change(command["rate"], command["seconds"], command["seed"])}
+                rate, seconds, seed = command["rate"], command["seconds"], command["seed"]
+                return {"sent": await self.change(rate, seconds, seed, command.get("first", 10))}
             case "dial":
                 await self.dial(Path(command["root"]), command["peers"], command["port"])
                 return {}
@@ -101,8 +102,13 @@ class Peers:
             self.names.append(own)
             self.held.append(server)
 
-    async def change(self, rate: int, seconds: float, seed: int) -> list[tuple[int, str, int, float]]:
-        """Commit *rate* changes a second: (peer, name, healthy, monotonic time) of each."""
+    async def change(
+        self, rate: int, seconds: float, seed: int, first: int
+    ) -> list[tuple[int, str, int, float]]:
+        """Commit *rate* changes a second: (peer, name, healthy, monotonic time) of each.
+
+        Their capacities are counted from *first* on, so that no two changes are alike.
+        """
         source = random.Random(seed)
         sent = []
         start = time.monotonic()
@@ -110,8 +116,8 @@ class Peers:
             await asyncio.sleep(max(0.0, start + count / rate - time.monotonic()))
             peer = source.randrange(len(self.services))
             name = source.choice(self.names[peer])
-            sent.append((peer, name, 10 + count, time.monotonic()))
-            self.services[peer].commit([(f"bench/{name}", service(peer, name, 10 + count))])
+            sent.append((peer, name, first + count, time.monotonic()))
+            self.services[peer].commit([(f"bench/{name}", service(peer, name, first + count))])
         return sent
 
     async def dial(self, root: Path, peers: int, port: int) -> None:

@@ -18,12 +18,10 @@ from pathlib import Path
 import aiohttp
 
 from bench import _kube_cluster as cluster
+from bench._ztunnel import Ztunnel
 from bench.figures import Figures
 from bench.startup import PEERD, cpu_seconds, free_ports, make_cas, wait_ready
-from peerd.model.types import ADDRESS, AUTHORIZATION, DELTA_METHOD
-from peerd.protocol.client import DeltaClient
-from peerd.protocol.envelope import Node
-from peerd.transport.grpcaio import GrpcChannel, GrpcOptions
+from peerd.protocol.envelope import DeltaResponse
 from tests.support import rbac
 from tests.support.apiserver import ApiServer, MissingError, Request, find
 
@@ -35,38 +33,25 @@ _WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 _ASKING = frozenset({"tokenreviews", "subjectaccessreviews"})  # created, but nothing is kept of them
 
 
-class Ztunnel:
-    """A wildcard client that notes when each resource last came, without reading it."""
+class Arrivals(Ztunnel):
+    """Notes when each resource last came, without reading it."""
 
     def __init__(self, port: int) -> None:
-        options = GrpcOptions(max_message=200 << 20)  # as ztunnel's
-        self._channel = GrpcChannel(f"127.0.0.1:{port}", options=options)
+        super().__init__(port)
         self.seen: dict[str, float] = {}
         self.first = asyncio.Event()
-        self._changed = asyncio.Event()
 
-    async def run(self) -> None:
-        """Follow until cancelled."""
-        client = DeltaClient((ADDRESS, AUTHORIZATION), Node("ztunnel~127.0.0.1~z.z~z", "", {}))
-        stream = await self._channel.open(DELTA_METHOD)
-        for request in client.start():
-            await stream.send(request)
-        while (message := await stream.receive()) is not None:
-            now = time.monotonic()
-            response = client.receive(message)
-            await stream.send(client.accept(response))
-            if response.type_url == ADDRESS:
-                self.seen.update(dict.fromkeys((each.name for each in response.resources), now))
-                self.first.set()
-                self._changed.set()
-        raise RuntimeError("peerd ended the stream")
+    def take(self, response: DeltaResponse, now: float) -> None:
+        """Keep the moment."""
+        self.seen.update(dict.fromkeys((each.name for each in response.resources), now))
+        self.first.set()
 
     async def until(self, name: str, later_than: float) -> float:
         """The moment at which *name* came, after *later_than*."""
         async with asyncio.timeout(30):
             while self.seen.get(name, 0.0) <= later_than:
-                self._changed.clear()
-                await self._changed.wait()
+                self.changed.clear()
+                await self.changed.wait()
         return self.seen[name]
 
 
@@ -154,7 +139,7 @@ async def serve(
     server: ApiServer, api: aiohttp.ClientSession, peerd: Running, figures: Figures, size: tuple[int, int]
 ) -> None:
     """What a ztunnel sees, and what it costs the API server. *size*: Pods, Services."""
-    ztunnel = Ztunnel(peerd.plain)
+    ztunnel = Arrivals(peerd.plain)
     with following(ztunnel):
         connected = time.monotonic()
         async with asyncio.timeout(60):
@@ -207,7 +192,7 @@ async def at_rest(server: ApiServer) -> int:
 
 
 async def changes(
-    api: aiohttp.ClientSession, ztunnel: Ztunnel, numbers: range, rate: float, size: tuple[int, int]
+    api: aiohttp.ClientSession, ztunnel: Arrivals, numbers: range, rate: float, size: tuple[int, int]
 ) -> list[float]:
     """Change Pods' readiness at *rate*: milliseconds from each write's answer until the ztunnel heard of it.
 

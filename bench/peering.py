@@ -10,19 +10,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from bench._peers import PORT, address
 from bench._processes import Helper
+from bench._ztunnel import Ztunnel
 from bench.figures import Figures
 from bench.startup import PEERD, cpu_seconds, free_ports, make_cas, wait_ready
 from peerd.encode.address import decode_address
-from peerd.model.types import ADDRESS, AUTHORIZATION, DELTA_METHOD
 from peerd.model.workload import Workload
-from peerd.protocol.client import DeltaClient
-from peerd.protocol.envelope import Node
-from peerd.transport.base import StreamClosed
-from peerd.transport.grpcaio import GrpcChannel, GrpcOptions
+from peerd.protocol.envelope import DeltaResponse
 
 SIZES = (10, 100, 500, 2000)
 SERVICES = 100
@@ -52,42 +50,23 @@ spec:
 """
 
 
-class Ztunnel:
-    """A wildcard client that notes when each capacity of each workload arrived."""
+class Latencies(Ztunnel):
+    """Notes when each capacity of each remote workload arrived."""
 
     def __init__(self, port: int) -> None:
-        options = GrpcOptions(max_message=200 << 20)  # as ztunnel's
-        self._channel = GrpcChannel(f"127.0.0.1:{port}", options=options)
-        self.resumed = 0
+        super().__init__(port)
         self.workloads: set[str] = set()
         self.seen: dict[tuple[str, int], float] = {}
-        self.changed = asyncio.Event()
 
-    async def run(self) -> None:
-        """Follow until cancelled, on a new stream where one ends, as ztunnel does."""
-        node = Node("ztunnel~127.0.0.1~bench.bench~bench.svc.cluster.local", "", {})
-        client = DeltaClient((ADDRESS, AUTHORIZATION), node)
-        while True:
-            try:
-                await self._stream(client)
-            except StreamClosed as closed:
-                print(f"the ztunnel's stream ended: {closed.code.name}: {closed.message}", file=sys.stderr)
-            self.resumed += 1
-            await asyncio.sleep(0.1)
-
-    async def _stream(self, client: DeltaClient) -> None:
-        stream = await self._channel.open(DELTA_METHOD)
-        for request in client.start():
-            await stream.send(request)
-        while (message := await stream.receive()) is not None:
-            now = time.monotonic()
-            response = client.receive(message)
-            await stream.send(client.accept(response))
-            if response.type_url == ADDRESS:
-                for resource in response.resources:
-                    self._note(resource.name, resource.payload, now)
-                self.workloads.difference_update(response.removed)
-            self.changed.set()
+    def take(self, response: DeltaResponse, now: float) -> None:
+        """Keep what it says of workloads."""
+        for resource in response.resources:
+            record = decode_address(resource.payload)
+            if isinstance(record, Workload) and record.services:
+                self.workloads.add(resource.name)
+                host = record.services[0].service.rpartition("/")[2]
+                self.seen[f"{record.network}/{host.partition('.')[0]}", record.capacity or 1] = now
+        self.workloads.difference_update(response.removed)
 
     async def until(self, count: int, seconds: float, following: asyncio.Future[None]) -> None:
         """Until so many remote workloads are held; raises what *following* ends with before that."""
@@ -101,12 +80,16 @@ class Ztunnel:
                 await asyncio.wait({waiting, following}, return_when=asyncio.FIRST_COMPLETED)
                 waiting.cancel()
 
-    def _note(self, name: str, payload: bytes, now: float) -> None:
-        record = decode_address(payload)
-        if isinstance(record, Workload) and record.services:
-            self.workloads.add(name)
-            host = record.services[0].service.rpartition("/")[2]
-            self.seen[f"{record.network}/{host.partition('.')[0]}", record.capacity or 1] = now
+    def milliseconds(self, sent: Iterable[tuple[int, str, int, float]]) -> list[float]:
+        """How long those changes took that were seen: (peer, service, capacity, monotonic moment) of each.
+
+        One that the next one of its service overtook within a merge window is never seen.
+        """
+        return [
+            (seen - when) * 1000
+            for number, name, healthy, when in sent
+            if (seen := self.seen.get((f"net-{number}/{name}", healthy))) is not None
+        ]
 
 
 async def dialled(root: Path, figures: Figures, peers: int, *, distinct: bool, bars: bool) -> None:
@@ -120,7 +103,7 @@ async def dialled(root: Path, figures: Figures, peers: int, *, distinct: bool, b
     try:
         wait_ready(process, http)
         started = time.monotonic()
-        ztunnel = Ztunnel(plain)
+        ztunnel = Latencies(plain)
         following = asyncio.ensure_future(ztunnel.run())
         await ztunnel.until(peers * SERVICES, 600, following)
         figures.figure(f"resumed-{kind}", ztunnel.resumed, "streams")
@@ -133,12 +116,7 @@ async def dialled(root: Path, figures: Figures, peers: int, *, distinct: bool, b
         used = (cpu_seconds(process.pid) - before) / (time.monotonic() - at)
         await asyncio.sleep(2)
         figures.figure(f"cpu-{kind}", used * 100, "%core", **({"at_most": 30.0} if bars else {}))
-        took = [
-            (seen - when) * 1000
-            for number, name, healthy, when in sent["sent"]
-            if (seen := ztunnel.seen.get((f"net-{number}/{name}", healthy))) is not None
-        ]
-        # A change that the next one of the same service overtook within a merge window is never seen.
+        took = ztunnel.milliseconds(sent["sent"])
         figures.figure(f"changes-seen-{kind}", len(took) / len(sent["sent"]) * 100, "%", at_least=95.0)
         figures.quantile(f"latency-p99-{kind}", took, 0.99, "ms", **({"at_most": 50.0} if bars else {}))
         following.cancel()

@@ -89,11 +89,11 @@ def summaries(*services: FederatedService) -> list[Resource]:
     return [encode_federated_service(each) for each in services]
 
 
-def exporting(*services: FederatedService) -> Behaviour:
+def exporting(*services: FederatedService, info: PeerInfo = INFO) -> Behaviour:
     """A peer that says these, all of them in sync, and then nothing."""
 
     async def behave(peer: Hostile) -> None:
-        await peer.introduce()
+        await peer.introduce(info)
         await peer.nothing_of(SEGMENT, ADDRESS)
         await peer.export(FEDERATED_SERVICE, *summaries(*services))
         await peer.idle()
