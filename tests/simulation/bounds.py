@@ -22,6 +22,7 @@ from tests.simulation.oracle import gateway_key
 from tests.simulation.probe import Probe
 from tests.simulation.replica import Replica
 from tests.simulation.scenarios import Scenarios, cut, replica_of, shown, until
+from tests.simulation.streams import Parcel
 from tests.simulation.telling import stop, tell
 from tests.simulation.truth import GLOBAL
 from tests.simulation.world import World
@@ -192,11 +193,11 @@ async def _(world: World) -> None:
     named: list[int] = []
     sent = world.fabric.sent
 
-    def see(source: str, target: str, method: str, message: bytes, answer: bool) -> None:
-        if (source, target, method, answer) == ("east", "west", DELTA_METHOD, False):
-            named.append(len(parse_delta_request(message).versions))
+    def see(parcel: Parcel) -> None:
+        if (*parcel[:3], parcel.answer) == ("east", "west", DELTA_METHOD, False):
+            named.append(len(parse_delta_request(parcel.message).versions))
         assert sent is not None
-        sent(source, target, method, message, answer)
+        sent(parcel)
 
     with smaller(limits.PEER_VERSION_MAP_BYTES, 10):
         world.fabric.sent = see

@@ -106,10 +106,10 @@ class ClientChecks(Checks):
 
     def _given_up(self, client: SimZtunnel, key: tuple[str, ...]) -> bool:
         """A peer that was never heard since the disk was lost is waited for no longer than its expiry."""
-        if key[0] not in {"global", "endpoints"}:
+        if key[0] not in {"global", "endpoints", "flat"}:
             return False
         cluster, found = client.cluster, False
-        peers = [key[2]] if key[0] == "endpoints" else self._truth.exporters(cluster, key[2])
+        peers = self._truth.exporters(cluster, key[2]) if key[0] == "global" else [key[2]]
         for replica in self._of(client):
             if replica.forgot_at <= self.quiet_at:
                 continue

@@ -23,8 +23,7 @@ class Fabric:
     Args:
         random: chooses latencies.
         latency: least and most seconds one way, where a link is not given another.
-        delivered: told of each message that arrives: from which host, to which, method path, bytes, whether
-            it is the answering side's.
+        delivered: told of each message that arrives.
         sent: the same of each message that goes out, whether or not it arrives.
     """
 
@@ -248,7 +247,7 @@ class SimChannel:
         ):
             raise StreamClosed(StatusCode.UNAVAILABLE, f"{self._address} cannot be reached: nobody listens")
         self._server = server
-        self._connection = Connection(fabric, here, server.host)
+        self._connection = Connection(fabric, here, server.host, self._address.rpartition(":")[0])
 
     async def close(self) -> None:
         """End all streams and the connection."""

@@ -27,6 +27,7 @@ from tests.simulation.history import Violation
 from tests.simulation.lies import Liar
 from tests.simulation.replica import Replica
 from tests.simulation.standing import Standing
+from tests.simulation.streams import Parcel
 
 _RESUME_BYTES = 1024  # of messages, each way, where nothing changed (decision D18)
 
@@ -259,15 +260,15 @@ class PeerChecks(Checks):
 
     # -- the wire ----------------------------------------------------------------------------------------
 
-    def delivered(self, source: str, target: str, method: str, message: bytes, *, answer: bool) -> None:
-        """A message arrived at a replica."""
-        replica, peer = self._replicas[target], self._replicas[source].cluster.name
-        if not answer or peer == replica.cluster.name:
+    def delivered(self, parcel: Parcel) -> None:
+        """A message arrived at a replica. Whose it is, says the Gateway whose address was dialled."""
+        replica, peer = self._replicas[parcel.target], self._truth.owners.get(parcel.dialled)
+        if not parcel.answer or peer is None or peer == replica.cluster.name:
             return
-        way = target, peer
+        way, method, message = (parcel.target, peer), parcel.method, parcel.message
         if method == HEARTBEAT_METHOD:
             try:
-                asked = self._asked.get((target, source, decode_heartbeat(message)))
+                asked = self._asked.get((*way, decode_heartbeat(message)))
             except PeerProtocolError:
                 asked = None
             if asked is None:
@@ -279,18 +280,19 @@ class PeerChecks(Checks):
         elif method == DELTA_METHOD:
             if way in self._bytes:
                 self._bytes[way][0] += len(message)
-            self._revision(target, peer, parse_delta_response(message))
+            self._revision(*way, parse_delta_response(message))
 
-    def sent(self, source: str, target: str, method: str, message: bytes, *, answer: bool) -> None:
+    def sent(self, parcel: Parcel) -> None:
         """A message left a replica."""
-        if answer:
+        peer = self._truth.owners.get(parcel.dialled)
+        if parcel.answer or peer is None:
             return
-        replica, way = self._replicas[source], (source, self._replicas[target].cluster.name)
-        if method == HEARTBEAT_METHOD:
-            key = source, target, decode_heartbeat(message)
+        replica, way = self._replicas[parcel.source], (parcel.source, peer)
+        if parcel.method == HEARTBEAT_METHOD:
+            key = *way, decode_heartbeat(parcel.message)
             self._asked[key] = replica.loop.time(), replica.clock.time()
         elif way in self._bytes:
-            self._bytes[way][1] += len(message)
+            self._bytes[way][1] += len(parcel.message)
 
     def _revision(self, viewer: str, peer: str, response: DeltaResponse) -> None:
         epoch, slash, revision = response.system_version.rpartition("/")

@@ -8,7 +8,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from peerd.transport.base import Handler, PeerCertificate, StatusCode, Stream, StreamClosed
 from tests.simulation.loop import context_of
@@ -20,7 +20,20 @@ MAX_MESSAGE = 64 * 1024 * 1024
 _QUEUE_SECONDS = 60.0
 NEUTRAL = context_of(None)  # what is under way belongs to no process: it arrives though its sender rests
 
-Told = Callable[[str, str, str, bytes, bool], None]
+
+class Parcel(NamedTuple):
+    """A message on its way from host *source* to host *target*, an `answer` or not, over a connection for
+    which the address `dialled` was used, without its port."""
+
+    source: str
+    target: str
+    method: str
+    message: bytes
+    answer: bool
+    dialled: str
+
+
+Told = Callable[[Parcel], None]
 
 
 class Link:
@@ -81,7 +94,8 @@ class Network(Protocol):
 class Connection:
     """What streams between a client and a server share; either end may lose it without the other knowing."""
 
-    def __init__(self, fabric: Network, client: str, server: str) -> None:
+    def __init__(self, fabric: Network, client: str, server: str, address: str) -> None:
+        self.address = address  # that the client dialled, without its port
         self.client = client
         self.server = server
         self.streams: list[SimStream] = []
@@ -179,7 +193,7 @@ class SimStream:
         if tamper is not None:
             message = tamper(self.method, message)
         if self._fabric.sent is not None:
-            self._fabric.sent(self.host, self._far.host, self.method, message, self.answering)
+            self._fabric.sent(self._parcel(message))
         self.post(len(message), lambda: self._far.arrived(message))
 
     def burst(self, messages: Sequence[bytes]) -> None:
@@ -222,8 +236,12 @@ class SimStream:
             return
         self._inbox.append(message)
         if self._fabric.delivered is not None:
-            self._fabric.delivered(self._far.host, self.host, self.method, message, self._far.answering)
+            self._fabric.delivered(self._far._parcel(message))
         self._notify()
+
+    def _parcel(self, message: bytes) -> Parcel:
+        dialled = self._connection.address
+        return Parcel(self.host, self._far.host, self.method, message, self.answering, dialled)
 
     def half_closed(self) -> None:
         self._finished = True

@@ -3,7 +3,8 @@
 import asyncio
 from random import Random
 
-from peerd.model.types import FEDERATED_SERVICE
+from peerd.model.types import ADDRESS, FEDERATED_SERVICE
+from tests.simulation.flat_lies import FLAT_LIES
 from tests.simulation.guarantees import REFUSAL
 from tests.simulation.lies import Liar, Lie
 from tests.simulation.replica import Replica
@@ -28,6 +29,8 @@ def tell(
     if len(teller.cluster.replicas) > 1 or world.mirrored:
         return None
     exported = [name for name, each in world.truth.services[peer].items() if each.scope != LOCAL]
+    if lie.type_url == ADDRESS and viewer.cluster.network == teller.cluster.network:
+        lies = FLAT_LIES  # where workloads are exchanged, others are lies
     service = lie.told_instead_of == FEDERATED_SERVICE
     if service and not exported:
         return None

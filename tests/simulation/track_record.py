@@ -17,6 +17,7 @@ from tests.simulation.scenarios import (
     told,
     until,
 )
+from tests.simulation.streams import Parcel
 from tests.simulation.truth import GLOBAL, LOCAL
 from tests.simulation.world import World
 
@@ -151,11 +152,11 @@ async def _(world: World) -> None:
     before, received = world.fabric.delivered, 0
     assert before is not None
 
-    def count(source: str, target: str, method: str, message: bytes, answer: bool) -> None:
+    def count(parcel: Parcel) -> None:
         nonlocal received
-        before(source, target, method, message, answer)
-        if (source, target, method) == ("west", "east", DELTA_METHOD):
-            received += len(message)
+        before(parcel)
+        if parcel[:3] == ("west", "east", DELTA_METHOD):
+            received += len(parcel.message)
 
     world.fabric.delivered = count
     for number in (100, 400, 50, 500):

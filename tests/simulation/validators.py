@@ -15,6 +15,7 @@ from tests.simulation.event_checks import EventChecks
 from tests.simulation.history import History
 from tests.simulation.peer_checks import PeerChecks
 from tests.simulation.replica import Replica
+from tests.simulation.streams import Parcel
 from tests.simulation.truth import Truth
 from tests.simulation.watching import watch
 from tests.simulation.work_checks import WorkChecks
@@ -56,18 +57,21 @@ class Validators:
             self._replicas[name].lagged_at = now
         self.peers.crashed(name, now)
 
-    def delivered(self, source: str, target: str, method: str, message: bytes, answer: bool) -> None:
+    def delivered(self, parcel: Parcel) -> None:
         """A message arrived at a host."""
         self._history.deliveries += 1
-        if source in self._replicas and target in self._replicas:
-            self.peers.delivered(source, target, method, message, answer=answer)
-            if answer:
-                self.work.delivered(source, target, method, message)
+        if self._between(parcel):
+            self.peers.delivered(parcel)
+            if parcel.answer:
+                self.work.delivered(parcel.source, parcel.target, parcel.method, parcel.message)
 
-    def sent(self, source: str, target: str, method: str, message: bytes, answer: bool) -> None:
+    def sent(self, parcel: Parcel) -> None:
         """A message left a host."""
-        if source in self._replicas and target in self._replicas:
-            self.peers.sent(source, target, method, message, answer=answer)
+        if self._between(parcel):
+            self.peers.sent(parcel)
+
+    def _between(self, parcel: Parcel) -> bool:
+        return parcel.source in self._replicas and parcel.target in self._replicas
 
     def before(self, client: SimZtunnel, response: DeltaResponse) -> None:
         """A response came; the client still holds what it held."""

@@ -16,6 +16,7 @@ from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.network import Fabric, Host, SimChannel
 from tests.simulation.oracle import Oracle, gateway_key
 from tests.simulation.replica import XDS_PORT, Replica
+from tests.simulation.streams import Parcel
 from tests.simulation.truth import Truth
 from tests.simulation.users import Users
 from tests.simulation.validators import Validators
@@ -208,14 +209,14 @@ class World(Users):
         except Exception as error:  # noqa: BLE001 (whatever it is, it is a bug of ours)
             self.fail(Violation(NO_ERRORS, f"a part of {replica.name} failed: {error!r}"))
 
-    def _delivered(self, source: str, target: str, method: str, message: bytes, answer: bool) -> None:
-        self._guard(lambda: self.validators.delivered(source, target, method, message, answer))
-        liar = self.fabric.tampered.get((source, target))
+    def _delivered(self, parcel: Parcel) -> None:
+        self._guard(lambda: self.validators.delivered(parcel))
+        liar = self.fabric.tampered.get((parcel.source, parcel.target))
         if liar is not None:
-            liar.arrived(message)
+            liar.arrived(parcel.message)
 
-    def _sent(self, source: str, target: str, method: str, message: bytes, answer: bool) -> None:
-        self._guard(lambda: self.validators.sent(source, target, method, message, answer))
+    def _sent(self, parcel: Parcel) -> None:
+        self._guard(lambda: self.validators.sent(parcel))
 
     def _different(self, oracle: Oracle) -> list[str]:
         wrong: list[str] = []
