@@ -2,11 +2,17 @@
 
 from collections.abc import Callable
 
-from peerd.model.federation import Freshness
+import msgspec
+
+from peerd.api.envoy.discovery_pb2 import DeltaDiscoveryResponse as Response
+from peerd.encode.peering import encode_peer_info
+from peerd.model.federation import Freshness, PeerInfo
+from peerd.model.types import PEER_INFO
 from peerd.protocol.peer_state import PeerState
 from tests.simulation.clients import must
 from tests.simulation.cluster import IDENTITY
-from tests.simulation.guarantees import BOUNDED_STALENESS, LIVENESS, STATUS
+from tests.simulation.guarantees import BOUNDED_STALENESS, LIVENESS, REFUSAL, STATUS
+from tests.simulation.lies import LIES, Liar, Lie
 from tests.simulation.oracle import gateway_key
 from tests.simulation.replica import Replica
 from tests.simulation.scenarios import EXPIRY, Scenarios, cut, replica_of, shown, until
@@ -241,6 +247,40 @@ async def recreated_in_a_moment(world: World) -> None:
     world.clusters["west"].new_lineage()
     await west.start()
     await _shows(world, PeerState.REFUSED, 60)
+
+
+@PEER_EDGES.add("lies at the first meeting", "a peer of which nothing is known is held against its Gateway")
+async def _(world: World) -> None:
+    east, west = replica_of(world, "east"), replica_of(world, "west")
+    assert west.peerd is not None
+    info = west.peerd.federation.info
+    assert info is not None
+    network, address = world.clusters["west"].network, world.clusters["west"].address
+    unnamed = objects.remote_gateway(gateway_key("west").name, network, address)
+    lies = [each for each in LIES if each.type_url == PEER_INFO and not each.words]
+    for lie in (*lies, Lie("the viewer's own name", PEER_INFO, _of_the_same_name)):
+        await east.crash(silently=False)
+        east.lose_disk()
+        if lie not in lies:
+            world.clusters["east"].apply(unnamed)
+            world.truth.rerouted("east", "west", world.loop.time())
+        liar = world.fabric.tampered["west", "east"] = Liar((lie,), info)
+        await east.start()
+        await until(world, lambda liar=liar: liar.told, 60, "it lies")  # type: ignore[misc]
+        await world.pass_time(1)
+        ended = world.validators.peers._ended.get(("east", "west"), 0.0) >= liar.told_at
+        must(REFUSAL, ended, f"at a first meeting a peer is believed: {lie.title}")
+        del world.fabric.tampered["west", "east"]
+        world.reroute("west")
+        await _shows(world, PeerState.LIVE)
+
+
+def _of_the_same_name(response: Response, info: PeerInfo) -> str:
+    """It calls itself as the viewer does."""
+    lie = msgspec.structs.replace(info, cluster="east")
+    del response.resources[:]
+    response.resources.extend(Response.FromString(encode_peer_info(lie).frame).resources)
+    return "self"
 
 
 @PEER_EDGES.add("edited while it was down", "what was kept of another network's cluster is not believed")
