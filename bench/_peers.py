@@ -17,6 +17,7 @@ from peerd.ca.issue import identity_certificate
 from peerd.model.address import Locality
 from peerd.model.federation import Capacity, FederatedPort, FederatedService, PeerInfo
 from peerd.model.identity import parse_spiffe_id
+from peerd.model.steps import whole
 from peerd.model.types import DELTA_METHOD
 from peerd.protocol.heartbeat import HeartbeatRules
 from peerd.protocol.peer_session import Held, PeerSession
@@ -138,7 +139,7 @@ class Peers:
     @staticmethod
     async def _follow(stream: ClientStream, session: PeerSession) -> None:
         while (message := await stream.receive()) is not None:
-            for request in session.settle(session.receive(message), {}).requests:
+            for request in session.settle(whole(session.receive(message)), {}).requests:
                 await stream.send(request)
 
     @staticmethod

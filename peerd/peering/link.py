@@ -22,7 +22,7 @@ from peerd.protocol.peer_subscription import Delivery
 from peerd.protocol.peer_wire import HEARTBEAT_METHOD, Hello, PeerProtocolError
 from peerd.transport.address import join_address
 from peerd.transport.base import Channel, ClientStream, StatusCode, StreamClosed
-from peerd.transport.tasks import first_of
+from peerd.transport.tasks import first_of, in_turns
 
 log = structlog.get_logger(__name__)
 
@@ -215,7 +215,7 @@ class PeerLink:
             await stream.send(request)
         while (message := await stream.receive()) is not None:
             was_in_sync = session.in_sync
-            delivery = session.receive(message)
+            delivery = await in_turns(session.receive(message))
             refused = await self._take(delivery)
             settled = session.settle(delivery, refused)
             self._importer.remove(self._key, delivery.type_url, (*delivery.removed, *settled.swept))
@@ -253,6 +253,8 @@ class PeerLink:
             refused |= self._importer.take(
                 self._key, delivery.type_url, delivery.puts[start : start + _SLICE]
             )
+        if len(delivery.puts) > _SLICE:
+            await asyncio.sleep(0)  # to settle them is a slice of its own
         return refused
 
     async def _beat(self, beats: ClientStream, heartbeats: HeartbeatClient, session: PeerSession) -> None:

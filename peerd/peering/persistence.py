@@ -5,7 +5,7 @@ them and asks for the rest again. None of it is kept in memory: it is read at th
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import msgspec
@@ -15,11 +15,14 @@ from peerd.model.kube.meta import ObjectKey
 from peerd.peering.keeper import Keeper, Stored, StoredPeer
 from peerd.state.errors import StateError
 from peerd.state.keyed_log import KeyedLog
+from peerd.transport.tasks import in_turns
 
 log = structlog.get_logger(__name__)
 
 LAG = 5.0
 _HEARTBEAT_EVERY = 10.0
+_SLICE = 1_000
+"""Resources written at once, about a millisecond: a first sync of many peers brings a hundred thousand."""
 _HEARTBEAT = "heartbeat"  # a resource's name in the log has a type before a zero byte
 _COMPLETE = "complete"
 
@@ -104,14 +107,17 @@ class ImportJournal(Keeper):
             await self._dirty.wait()
             await asyncio.sleep(LAG / 2)
             self._dirty.clear()
-            self.flush(sync=False)
+            await in_turns(self._flushing())
             if self._log.mostly_history:
                 await self._compact()
 
     def flush(self, *, sync: bool = True) -> None:
         """Write now, with *sync* through to the disk. A failure is logged once, and `run` tries again."""
+        self._flush(sync=sync)
+
+    def _flush(self, *, sync: bool, at_most: int | None = None) -> bool:
         try:
-            self._log.flush(sync=sync)
+            self._log.flush(sync=sync, at_most=at_most)
         except StateError as error:
             if not self._failing:
                 # A full disk is no bug of ours: the reason is enough.
@@ -122,6 +128,11 @@ class ImportJournal(Keeper):
             if self._failing:
                 log.info("imports_kept_again")
             self._failing = False
+        return not self._failing
+
+    def _flushing(self) -> Generator[None, None, None]:
+        while self._flush(sync=False, at_most=_SLICE) and self._log.dirty:
+            yield
 
     def close(self) -> None:
         """Write what is left and close the file."""
@@ -131,14 +142,7 @@ class ImportJournal(Keeper):
     async def _compact(self) -> None:
         """In slices, and what waits for the disk in a thread: two hundred thousand records take a second."""
         try:
-            steps = self._log.compacting()
-            while True:
-                try:
-                    next(steps)
-                except StopIteration as end:
-                    compaction = end.value
-                    break
-                await asyncio.sleep(0)
+            compaction = await in_turns(self._log.compacting())
             try:
                 await _uninterrupted(compaction.sync)
                 compaction.finish()

@@ -1,12 +1,12 @@
 """One connection to a peer, from the dialling side: what to ask, what came, what follows."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 
 import msgspec
 
 from peerd.model.record import Record
 from peerd.model.types import ADDRESS, FEDERATED_SERVICE, PEER_INFO, SEGMENT
-from peerd.protocol.envelope import Node, parse_delta_response
+from peerd.protocol.envelope import Node, delta_response_steps
 from peerd.protocol.errors import MalformedMessageError
 from peerd.protocol.peer_subscription import Delivery, PeerSubscription, Phase, Settled
 from peerd.protocol.peer_wire import Hello, PeerProtocolError
@@ -50,15 +50,15 @@ class PeerSession:
         self._count(requests)
         return requests
 
-    def receive(self, message: bytes) -> Delivery:
-        """Read one response.
+    def receive(self, message: bytes) -> Generator[None, None, Delivery]:
+        """Read one response, in slices; to be run to its end, which gives the delivery.
 
         Raises:
             PeerProtocolError: not a response, of a type that was not asked for, or itself malformed.
         """
         self.received_bytes += len(message)
         try:
-            response = parse_delta_response(message)
+            response = yield from delta_response_steps(message)
         except MalformedMessageError as error:
             raise PeerProtocolError(str(error)) from None
         subscription = self._types.get(response.type_url)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from peerd.limits import CHANGE_LOG_NAMES, RESPONSE_BYTES, hit
 from peerd.model.frame import Frame
 from peerd.model.resource import Resource, ResourceChange
+from peerd.model.steps import whole
 from peerd.resources.changelog import ChangeLog
 from peerd.resources.collection import Collection, Difference, Published
 from peerd.resources.frames import FrameWriter
@@ -122,13 +123,7 @@ class ResourceStore:
 
     def close_window(self) -> Mapping[str, tuple[Published, ...]]:
         """`closing`, at once."""
-        steps = self.closing()
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                changes: Mapping[str, tuple[Published, ...]] = end.value
-                return changes
+        return whole(self.closing())
 
     def closing(self) -> Generator[None, None, Mapping[str, tuple[Published, ...]]]:
         """Publish what was committed: worked out in slices, made visible as one at the end.

@@ -8,6 +8,7 @@ from peerd.limits import MERGE_WINDOW_MS
 from peerd.protocol.interest import Interest
 from peerd.resources.collection import Published
 from peerd.resources.store import ResourceStore
+from peerd.transport.tasks import in_turns
 
 _BATCH = 500  # streams woken between two chances for everybody else
 _REMEMBERED = 256  # windows whose first change is known: a stream further behind waits for itself
@@ -78,14 +79,7 @@ class MergeWindow:
                 await asyncio.wait({self._closing})
 
     async def _publish_in_slices(self, opened: float) -> None:
-        steps = self._store.closing()
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                changes: Mapping[str, tuple[Published, ...]] = end.value
-                break
-            await asyncio.sleep(0)
+        changes = await in_turns(self._store.closing())
         self._closing = None
         if self._store.open:
             self._arm()

@@ -5,10 +5,12 @@ history. Names lie in groups, which can be forgotten as one; `Table` is a log of
 """
 
 from collections.abc import Generator, Iterator
+from itertools import islice
 from pathlib import Path
 
 import msgspec
 
+from peerd.model.steps import whole
 from peerd.state.errors import StateError
 from peerd.state.journal import Journal, Rewrite
 
@@ -85,19 +87,23 @@ class KeyedLog:
         self._pending[group, None] = None
         self._superseded += held + 1
 
-    def flush(self, *, sync: bool = True) -> None:
-        """Write what changed since the last flush.
+    def flush(self, *, sync: bool = True, at_most: int | None = None) -> None:
+        """Write what changed since the last flush, or of that the first *at_most* names.
 
         Raises:
             StateError: nothing was written; the changes stay pending.
         """
         if not self._pending:
             return
-        words = [(group, name, value) for (group, name), value in self._pending.items()]
+        words = [(group, name, value) for (group, name), value in islice(self._pending.items(), at_most)]
         records = words if self._groups else [word[1:] for word in words]
         self._journal.append(map(msgspec.msgpack.encode, records), sync=sync)
         self._records += len(words)
-        self._pending.clear()
+        if len(words) == len(self._pending):
+            self._pending.clear()
+        else:
+            for group, name, _ in words:
+                del self._pending[group, name]
 
     @property
     def mostly_history(self) -> bool:
@@ -124,15 +130,8 @@ class KeyedLog:
 
     def compact(self) -> bool:
         """All of `compacting` at once; whether it came to its end, which it need not: all is on disk."""
-        steps = self.compacting()
         try:
-            while True:
-                next(steps)
-        except StopIteration as end:
-            compaction: Compaction = end.value
-        except StateError:
-            return False
-        try:
+            compaction = whole(self.compacting())
             compaction.sync()
             compaction.finish()
         except StateError:

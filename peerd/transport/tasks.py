@@ -1,7 +1,10 @@
-"""Several loops over one connection, of which the first to end ends all."""
+"""Several loops over one connection, of which the first to end ends all; long work that lets others run."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 async def first_of(tasks: Sequence[asyncio.Task[None]]) -> None:
@@ -18,3 +21,14 @@ async def first_of(tasks: Sequence[asyncio.Task[None]]) -> None:
     for task in tasks:
         if task in done:
             task.result()
+
+
+async def in_turns(steps: Generator[None, None, T]) -> T:
+    """Run *steps* to their end, and at each of their yields whoever else is ready; what they return."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        await asyncio.sleep(0)

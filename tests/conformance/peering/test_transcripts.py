@@ -9,6 +9,7 @@ import pytest
 
 from peerd.model.federation import PeerInfo
 from peerd.model.kube.meta import ObjectKey
+from peerd.model.steps import whole
 from peerd.model.types import ADDRESS, FEDERATED_SERVICE
 from peerd.peering.importer import Importer
 from peerd.peering.validation import LocalCluster
@@ -44,7 +45,7 @@ class Replayed:
         session.open()
         for end, message in messages:
             if end == "server":
-                delivery = session.receive(message)
+                delivery = whole(session.receive(message))
                 refused = self.importer.take(self.key, delivery.type_url, delivery.puts)
                 settled = session.settle(delivery, refused)
                 self.importer.remove(self.key, delivery.type_url, (*delivery.removed, *settled.swept))

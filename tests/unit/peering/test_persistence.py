@@ -110,6 +110,28 @@ def test_a_full_disk_loses_nothing_and_stops_nobody(tmp_path: Path, monkeypatch:
     assert [resource.name for resource in reopened(journal, path)[0].resources] == ["shop/a", "shop/b"]
 
 
+async def test_much_is_written_in_slices_between_which_others_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(persistence, "LAG", 0.0)
+    monkeypatch.setattr(persistence, "_SLICE", 100)
+    path = tmp_path / "imports"
+    journal = ImportJournal(path)
+    for number in range(450):
+        journal.put(stored(f"shop/{number}"), replaces=False)
+    keeping = asyncio.ensure_future(journal.run())
+    sizes = []
+    while journal._log.dirty:
+        await asyncio.sleep(0)
+        if path.stat().st_size not in sizes:
+            sizes.append(path.stat().st_size)
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    assert len(sizes) == 6, "nothing, and then five slices, each seen by others"
+    (west,) = reopened(journal, path)
+    assert len(west.resources) == 450
+
+
 async def test_what_grew_is_compacted_beside_what_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from peerd.encode.frame import decode_frame
 from peerd.model.digest import digest
+from peerd.model.steps import whole
 from peerd.model.types import ADDRESS, FEDERATED_SERVICE, PEER_INFO, SEGMENT
 from peerd.model.wire import field, read_map_entry
 from peerd.protocol.envelope import parse_delta_request
@@ -35,7 +36,7 @@ def complete(versions: dict[str, str]) -> bytes:
 
 
 def settle(session: PeerSession, message: bytes):
-    return session.settle(session.receive(message), {})
+    return session.settle(whole(session.receive(message)), {})
 
 
 def introduced() -> PeerSession:
@@ -89,13 +90,13 @@ def test_a_type_that_was_not_asked_for_ends_the_stream_in_few_words(type_url: st
     session = PeerSession(HELLO, "istio-system", Held())
     session.open()
     with pytest.raises(PeerProtocolError, match="not asked for") as raised:
-        session.receive(response(type_url))
+        whole(session.receive(response(type_url)))
     assert len(str(raised.value)) < 200
 
 
 def test_rubbish_ends_the_stream() -> None:
     with pytest.raises(PeerProtocolError, match="not a DeltaDiscoveryResponse"):
-        PeerSession(HELLO, "istio-system", Held()).receive(b"\xff\xff")
+        whole(PeerSession(HELLO, "istio-system", Held()).receive(b"\xff\xff"))
 
 
 def test_bytes_are_counted_both_ways() -> None:

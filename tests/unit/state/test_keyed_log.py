@@ -80,6 +80,25 @@ def test_a_failed_flush_loses_nothing(tmp_path, monkeypatch):
     assert reopened(tmp_path / "l") == {"east": {"a": b"1"}}
 
 
+def test_a_flush_in_slices_writes_the_oldest_first_and_all_in_the_end(tmp_path):
+    """A name that is said anew meanwhile, and a group that is forgotten, keep their last word."""
+    log = KeyedLog(tmp_path / "l")
+    for number in range(5):
+        log.put("east", f"n{number}", b"1", replaces=False)
+    log.flush(at_most=2)
+    assert reopened(tmp_path / "l") == {"east": {"n0": b"1", "n1": b"1"}}
+    log.put("east", "n0", b"2", replaces=True)
+    log.put("west", "a", b"1", replaces=False)
+    log.flush(at_most=3)
+    log.forget("east", 5)
+    log.put("east", "after", b"3", replaces=False)
+    while log.dirty:
+        log.flush(at_most=1)
+    assert log.records == 8, "what was forgotten before it was written never was"
+    log.close()
+    assert reopened(tmp_path / "l") == {"west": {"a": b"1"}, "east": {"after": b"3"}}
+
+
 def test_what_is_said_during_a_compaction_is_carried_over(tmp_path, monkeypatch):
     """Whichever slice it comes in; and afterwards the log counts anew."""
     monkeypatch.setattr(keyed_log, "_SLICE", 5)

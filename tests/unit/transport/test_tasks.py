@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from peerd.transport.tasks import first_of
+from peerd.transport.tasks import first_of, in_turns
 
 
 async def _for_ever() -> None:
@@ -38,3 +38,33 @@ async def test_cancelling_it_leaves_no_task_behind() -> None:
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert all(task.cancelled() for task in tasks)
+
+
+async def test_long_work_lets_others_run_at_each_of_its_yields() -> None:
+    """And gives what it returns."""
+    seen: list[str] = []
+
+    def steps():
+        for number in range(3):
+            seen.append(f"step {number}")
+            yield
+        return "done"
+
+    async def other() -> None:
+        for number in range(2):
+            seen.append(f"other {number}")
+            await asyncio.sleep(0)
+
+    beside = asyncio.ensure_future(other())
+    assert await in_turns(steps()) == "done"
+    await beside
+    assert seen == ["step 0", "other 0", "step 1", "other 1", "step 2"]
+
+
+async def test_what_long_work_raises_is_raised() -> None:
+    def steps():
+        yield
+        raise ValueError("in the second step")
+
+    with pytest.raises(ValueError, match="in the second step"):
+        await in_turns(steps())
