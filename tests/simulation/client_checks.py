@@ -167,6 +167,8 @@ class ClientChecks(Checks):
                     continue
                 if not replica.running or replica.disturbed_at >= since:
                     continue
+                if client.rests or client.rested_at >= since:
+                    continue
                 if not replica.ready_at <= client.connected_since < since:
                     continue
                 self._history.checks[ISOLATION] += 1

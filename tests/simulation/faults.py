@@ -15,8 +15,10 @@ from tests.simulation.process_faults import (
     restart,
     skew,
     ztunnel_restart,
+    ztunnel_stall,
 )
 from tests.simulation.user_operators import (
+    addresses,
     delete,
     edit,
     inherit,
@@ -40,6 +42,7 @@ USERS: dict[str, tuple[int, Operator]] = {
     "relabel": (1, relabel),
     "mirror": (1, mirror),
     "inherit": (1, inherit),
+    "addresses": (1, addresses),
 }
 FAULTS: dict[str, tuple[int, Operator]] = {
     "partition": (3, partition),
@@ -49,6 +52,7 @@ FAULTS: dict[str, tuple[int, Operator]] = {
     "throttle": (2, throttle),
     "ztunnel drop": (2, ztunnel_drop),
     "ztunnel restart": (1, ztunnel_restart),
+    "ztunnel stall": (1, ztunnel_stall),
     "pause": (3, pause),
     "restart": (2, restart),
     "crash": (2, crash),

@@ -40,6 +40,7 @@ class Fabric:
         self.sent = sent
         self.servers: dict[str, SimServer] = {}
         self.names: dict[str, list[str]] = {}  # addresses of load balancers -> the hosts behind them
+        self.silent: set[str] = set()  # addresses that swallow whatever is sent there
         self.connections: dict[Connection, None] = {}
         # From an answering host to another: what becomes of a message, by its method path.
         self.tampered: dict[tuple[str, str], Tamperer] = {}
@@ -231,7 +232,7 @@ class SimChannel:
         fabric, here = self._at.fabric, self._at.name
         there, server = fabric.route(self._address)
         forth, back = fabric.link(here, there), fabric.link(there, here)
-        if forth.cut or back.cut:
+        if forth.cut or back.cut or there in fabric.silent:
             await asyncio.sleep(_CONNECT_SECONDS)
             raise StreamClosed(StatusCode.UNAVAILABLE, f"{self._address} cannot be reached: timed out")
         now = asyncio.get_running_loop().time()

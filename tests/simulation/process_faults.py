@@ -13,6 +13,26 @@ async def ztunnel_restart(chaos: Chaos, random: Random) -> bool:
     return True
 
 
+async def ztunnel_stall(chaos: Chaos, random: Random) -> bool:
+    """It reads nothing for longer than a peerd waits for its answers, and finds its stream ended."""
+    client = random.choice(chaos.world.ztunnels)
+    process = chaos.world.process_of(client)
+    if process.paused:
+        return False
+    seconds = random.choice((20.0, 70.0, 100.0)) * random.uniform(0.8, 1.2)
+    chaos.note(client.name, f"reads nothing for {seconds:.0f} s")
+    chaos.world.loop.pause(process)
+    client.rests = True
+
+    async def mend() -> None:
+        if not process.dead:
+            chaos.world.loop.resume(process)
+            client.rests, client.rested_at = False, chaos.world.loop.time()
+
+    chaos.later(seconds, mend)
+    return True
+
+
 async def pause(chaos: Chaos, random: Random) -> bool:
     replica = chaos.up(random)
     if replica is None or replica.process is None:

@@ -80,6 +80,18 @@ async def mirror(chaos: Chaos, random: Random) -> bool:
     return True
 
 
+async def addresses(chaos: Chaos, random: Random) -> bool:
+    """A Gateway gets more addresses, or loses them again: nobody answers at the first ones."""
+    world = chaos.world
+    viewer = random.choice(list(world.clusters))
+    peers = sorted(world.truth.links[viewer])
+    if not peers:
+        return False
+    count, silent = random.choice((0, 1, 1, 2, 3)), random.random() < 0.5
+    world.lengthen(viewer, random.choice(peers), count, silent=silent)
+    return True
+
+
 async def move(chaos: Chaos, random: Random) -> bool:
     """Its address changes, and the Gateways that name it are edited only later."""
     cluster = random.choice(list(chaos.world.clusters))

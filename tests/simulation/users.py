@@ -28,6 +28,7 @@ class Users:
         self.validators = validators
         self._moves = self._pods = 0
         self._mirrors: dict[str, tuple[str, bool]] = {}
+        self._dead: dict[tuple[str, str], tuple[str, ...]] = {}
         self._policies: dict[str, set[str]] = {name: set() for name in truth.clusters}
 
     # -- what users do -----------------------------------------------------------------------------------
@@ -89,6 +90,16 @@ class Users:
                 self._write_gateway(viewer, peer)
                 self.truth.rerouted(viewer, peer, self.loop.time())
 
+    def lengthen(self, viewer: str, peer: str, count: int, *, silent: bool) -> None:
+        """The Gateway to *peer* names so many addresses where nobody is, before the right one; with *silent*
+        they do not even refuse."""
+        self._dead[viewer, peer] = dead = tuple(self.new_address(peer) for _ in range(count))
+        if silent:
+            self.fabric.silent.update(dead)
+        self._log(viewer, f"its Gateway to {peer} names {count} addresses where nobody is")
+        self._write_gateway(viewer, peer)
+        self.truth.rerouted(viewer, peer, self.loop.time())
+
     def move(self, cluster: str) -> None:
         """The load balancer before the cluster's gateway gets another address."""
         self.clusters[cluster].move(self.new_address(cluster))
@@ -138,10 +149,12 @@ class Users:
         if found is not None and found[0] == peer:
             address, cluster = self.clusters[viewer].address, viewer if found[1] else ""
             network = self.clusters[viewer].network if found[1] else ""
+        dead = self._dead.get((viewer, peer), ())
         self.clusters[viewer].apply(
             objects.remote_gateway(
                 gateway_key(peer).name,
                 network,
+                *dead,
                 address,
                 labels={"topology.istio.io/cluster": cluster} if cluster else {},
                 annotations={"peering.peerd.io/expire-after": str(self.validators.expiry[viewer, peer])},

@@ -124,6 +124,10 @@ class World(Users):
         task = self.loop.spawn(process, client.run())
         task.add_done_callback(self._ended)
 
+    def process_of(self, client: SimZtunnel) -> Process:
+        """What a ztunnel runs as."""
+        return self._processes[client.name]
+
     async def restart_ztunnel(self, client: SimZtunnel) -> None:
         """The Pod is replaced: it remembers nothing."""
         await self.loop.kill(self._processes.pop(client.name))

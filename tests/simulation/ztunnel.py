@@ -54,6 +54,8 @@ class SimZtunnel:
         self.connected_since = -1.0  # virtual seconds; -1 while there is no answered stream
         self.at = ""  # the host of the replica that it is connected to
         self.born = 0.0  # virtual seconds
+        self.rests = False
+        self.rested_at = -1.0  # when it last went on after a rest
 
     def versions(self, type_url: str) -> dict[str, str]:
         """Name -> version of what it holds."""
