@@ -1,6 +1,8 @@
 """What peerd writes into its own cluster, and what marks it (decisions D5, D36)."""
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 from peerd.model.record import Record
 
@@ -14,9 +16,24 @@ FIELD_MANAGER = "peerd"
 """Under which name peerd applies. An object is ours by the label *and* this manager: whoever copies one of
 our manifests by hand has written an object of their own."""
 
+GENERATED_PREFIX = "autogen"
+"""How names of generated objects begin (peerd/derive/generated_names.py)."""
+
 GENERATED_KINDS = ("ServiceEntry", "WorkloadEntry")
 """Kinds of which generated objects are no input of derivation. A Service that peerd makes for a gateway is
 an ordinary Service of the cluster."""
+
+
+def is_our_making(metadata: Mapping[str, Any]) -> bool:
+    """Whether peerd wrote the object itself and not just its status, by its `metadata` as JSON.
+
+    The label alone may be a copy's, and a hand may have taken it away.
+    """
+    entries = metadata.get("managedFields") or ()
+    return any(
+        isinstance(each, Mapping) and each.get("manager") == FIELD_MANAGER and not each.get("subresource")
+        for each in entries
+    )
 
 
 class Generate(StrEnum):

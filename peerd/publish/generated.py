@@ -91,7 +91,9 @@ class GeneratedObjects:
                 continue
             self._live[key] = _facts(change.object)
             meta = change.object["metadata"]
-            observed = Observed(meta.get("uid", ""), meta.get("resourceVersion", ""), change.object)
+            observed = Observed(
+                meta.get("uid", ""), meta.get("resourceVersion", ""), change.object, made=True
+            )
             self._writer.observe(ref, observed)
             if key in self._addressed:
                 self._writer.observe(_status(ref), observed)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from peerd.kubeapi.objects import Resource
-from peerd.model.generated import GENERATED_LABEL, GENERATED_VALUE
+from peerd.model.generated import GENERATED_LABEL, GENERATED_VALUE, is_our_making
 from peerd.model.record import Record
 
 SortKey = tuple[str, str, str, str]
@@ -38,15 +38,17 @@ class Observed(Record, frozen=True):
     uid: str
     resource_version: str
     tree: Mapping[str, Any]
+    made: bool = False
+    """It is our making, whatever its labels say now (`is_our_making`)."""
 
     @property
     def ours(self) -> bool:
-        """Whether it carries the label of what we generate (decision D36)."""
+        """Whether it carries the label of what we generate (decision D36), or is our making and lost it."""
         labels = (self.tree.get("metadata") or {}).get("labels") or {}
-        return bool(labels.get(GENERATED_LABEL) == GENERATED_VALUE)
+        return self.made or labels.get(GENERATED_LABEL) == GENERATED_VALUE
 
 
 def observed(tree: Mapping[str, Any]) -> Observed:
     """A decoded object."""
     meta = tree.get("metadata") or {}
-    return Observed(meta.get("uid", ""), meta.get("resourceVersion", ""), tree)
+    return Observed(meta.get("uid", ""), meta.get("resourceVersion", ""), tree, is_our_making(meta))

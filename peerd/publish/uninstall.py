@@ -22,7 +22,7 @@ from peerd.kubeapi.resources import (
     SERVICE,
     SERVICE_ENTRY,
 )
-from peerd.model.generated import FIELD_MANAGER, GENERATED_LABEL, GENERATED_VALUE
+from peerd.model.generated import FIELD_MANAGER, GENERATED_LABEL, GENERATED_VALUE, is_our_making
 from peerd.publish import gateway_workloads, generated_manifests
 from peerd.publish.names import LEASE_NAME, REVOKED, ROOTS, SELF_MADE_CA
 
@@ -132,7 +132,7 @@ class Uninstall:
 
     async def _labelled(self, resource: Resource) -> AsyncIterator[dict[str, Any]]:
         for tree in await self._list(resource, labels=f"{GENERATED_LABEL}={GENERATED_VALUE}"):
-            if _managed(tree):
+            if is_our_making(tree["metadata"]):
                 yield tree
 
     async def _delete(self, resource: Resource, tree: Mapping[str, Any]) -> None:

@@ -134,8 +134,6 @@ class Writer:
             else:
                 entry.expected, entry.behind = "", None
         self._adopt(entry, found)
-        if found is None and not ref.subresource:
-            entry.known = False  # its name may be somebody else's by now: look before it is written
 
     def unspoken(self) -> list[Ref]:
         """Our objects that exist and nobody has spoken for: `want(ref, None)` them once that is proof."""
@@ -229,7 +227,9 @@ class Writer:
         try:
             async with asyncio.timeout(min(float(KUBE_WRITE_S.value), self._permit.remaining())):
                 if not entry.known:
-                    self._adopt(entry, await self._requests.get(entry.ref), requeue=False)
+                    self._adopt(entry, await self._requests.get(entry.ref), asked=True)
+                    if wanted is not None and entry.settled == wanted:
+                        return
                 if wanted is None:
                     done = await self._remove(entry)
                 else:
@@ -259,6 +259,7 @@ class Writer:
             return True
         wanted = msgspec.json.decode(manifest)
         excess = foreign(tree, wanted) if entry.exact and tree is not None else {}
+        reverts = entry.reverts  # our own write may be observed before its answer is here
         self._spend(entry)
         if excess:
             await self._requests.merge(ref, excess)
@@ -266,7 +267,7 @@ class Writer:
             now = datetime.fromtimestamp(self._clock.time(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             wanted = timed(wanted, tree, now)
         answer = await self._requests.apply(ref, wanted)
-        reverts, entry.reverts = entry.reverts, ()
+        entry.reverts = ()
         entry.wrote(manifest, wanted, answer, self._clock.monotonic())
         self._settle(entry, manifest)
         for before, after in transitions(wanted, tree) if ref.subresource else ():
@@ -347,8 +348,8 @@ class Writer:
 
     # -- bookkeeping -------------------------------------------------------------------------------------
 
-    def _adopt(self, entry: Entry, found: Observed | None, *, requeue: bool = True) -> None:
-        """What the API server has, found to be as wanted or queued."""
+    def _adopt(self, entry: Entry, found: Observed | None, *, asked: bool = False) -> None:
+        """What the API server has, found to be as wanted or queued; *asked* is who writes it next."""
         was_settled, was = entry.settled == entry.wanted, entry.live
         entry.known, entry.live, entry.settled = True, found, None
         if found is None and not entry.spoken:
@@ -359,7 +360,7 @@ class Writer:
         if entry.wanted is None:
             if found is None:
                 self._forget(entry)
-            elif requeue:
+            elif not asked:
                 self._enqueue(entry)
             return
         if found is None:
@@ -372,7 +373,9 @@ class Writer:
                 return
             if entry.reverts or (was_settled and was is not None and was.uid == found.uid):
                 entry.reverts = fields
-        if requeue:
+        if not asked:
+            # A name that is free may be somebody else's by now: look before it is written.
+            entry.known = found is not None or bool(entry.ref.subresource)
             self._enqueue(entry)
 
     def _settle(self, entry: Entry, manifest: bytes) -> None:

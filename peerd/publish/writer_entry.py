@@ -69,7 +69,7 @@ class Entry:
         """`live` is as *manifest* says: its tree says nothing that the manifest does not."""
         self.settled = manifest
         if manifest == self.wanted:
-            self.told, self.failures = "", 0
+            self.told, self.failures, self.reverts = "", 0, ()
         if self.live is not None and not self.ref.subresource:
             labels = {GENERATED_LABEL: GENERATED_VALUE} if self.live.ours else {}
             self.live = Observed(self.live.uid, self.live.resource_version, {"metadata": {"labels": labels}})

@@ -7,7 +7,7 @@ import msgspec
 from peerd.kubeapi.lists import Head
 from peerd.model.changes import OwnChange
 from peerd.model.diagnostic import Diagnostic
-from peerd.model.generated import FIELD_MANAGER, GENERATED_KINDS, GENERATED_LABEL
+from peerd.model.generated import GENERATED_KINDS, GENERATED_LABEL, GENERATED_PREFIX, is_our_making
 from peerd.model.kube.kinds import Kind
 from peerd.model.kube.meta import KubeObject, ObjectKey
 from peerd.sources.decode import DecodeError, decode_json, decode_tree
@@ -42,10 +42,10 @@ class KindObjects:
         if key in self._bad:
             self._bad.discard(key)
             self._report(key, ())
-        if self._may_be_own and GENERATED_LABEL in value.metadata.labels:
+        if self._may_be_own and _may_be_ours(value):
             tree = msgspec.json.decode(raw)
             tree = tree["object"] if event else tree
-            if _is_ours(tree):
+            if is_our_making(tree["metadata"]):
                 self._put_own(key, tree)
                 return
         self._forget_own(key)
@@ -85,7 +85,7 @@ class KindObjects:
         self._feed.report(object_label(self._kind, key.namespace, key.name), diagnostics)
 
 
-def _is_ours(tree: dict[str, Any]) -> bool:
-    """Whether peerd applied it: the label alone may have been copied by hand."""
-    managers = tree["metadata"].get("managedFields") or ()
-    return any(isinstance(each, dict) and each.get("manager") == FIELD_MANAGER for each in managers)
+def _may_be_ours(value: KubeObject) -> bool:
+    """Whether it is worth a closer look: the label may have been taken away, a name cannot."""
+    meta = value.metadata
+    return GENERATED_LABEL in meta.labels or meta.name.startswith(GENERATED_PREFIX)

@@ -128,12 +128,13 @@ def peerd_writes(server):
         "application/apply-patch+yaml",
     )
     addresses = {"status": {"addresses": [{"host": "theirs.shop.mesh.internal", "value": "240.240.0.1"}]}}
-    admin.request(
-        "PATCH",
-        f"{admin.path(entry('theirs'))}/status?fieldManager={FIELD_MANAGER}&force=true",
-        {**entry("theirs"), "spec": None, **addresses},
-        "application/apply-patch+yaml",
-    )
+    for each in (entry("theirs"), entry("copied")):
+        admin.request(
+            "PATCH",
+            f"{admin.path(each)}/status?fieldManager={FIELD_MANAGER}&force=true",
+            {**each, "spec": None, **addresses},
+            "application/apply-patch+yaml",
+        )
     admin.apply(lease("peerd-canary"), manager=FIELD_MANAGER)
 
 

@@ -8,7 +8,7 @@ from peerd.kubeapi.base import ApiUnreachableError
 from peerd.kubeapi.objects import KubeObjects, Resource
 from peerd.limits import KUBE_WRITE_S, KUBE_WRITES, OBJECT_WRITES, hits
 from peerd.publish.notice import NoticeKind
-from peerd.publish.ref import Observed, Ref
+from peerd.publish.ref import Observed, Ref, observed
 from peerd.publish.writer import Writer
 from tests.support.fake_objects import FakeObjects, status
 from tests.support.stepping import SteppedTime
@@ -215,6 +215,47 @@ async def test_a_hand_edit_is_undone_and_told(rig, edit, field):
     assert rig.spec() == {"hosts": ["web.shop.mesh.internal"]}
     assert rig.told == [(NoticeKind.REVERTED, "ServiceEntry/shop/autogen.shop.web")]
     assert field in rig.notices[0].message
+
+
+async def test_a_name_that_is_taken_is_looked_at_now_and_then(rig):
+    """Nobody watches a user's object for us: once it is gone, ours is written, within a minute or so."""
+    rig = Rig(watch=False)
+    theirs = {"metadata": {"namespace": "shop", "name": REF.name}, "spec": {"hosts": ["u"]}}
+    rig.api.put("serviceentries", theirs)
+    rig.writer.want(REF, entry())
+    await rig.work(600)
+    assert len(rig.api.requests) <= 20
+    assert {each[0] for each in rig.api.requests} == {"GET"}
+    assert len(rig.told) == 1
+    rig.api.drop("serviceentries", "shop", REF.name)
+    await rig.work(70)
+    assert rig.spec() == {"hosts": ["web.shop.mesh.internal"]}
+
+
+async def test_what_took_the_place_of_a_deleted_object_is_left_alone(rig):
+    """A user deletes ours and makes one of theirs before we write: we look first."""
+    rig.writer.want(REF, entry())
+    await rig.work()
+    rig.api.drop("serviceentries", "shop", REF.name)
+    rig.lagging = True
+    theirs = {"metadata": {"namespace": "shop", "name": REF.name}, "spec": {"hosts": ["u"]}}
+    rig.api.put("serviceentries", theirs)
+    await rig.work(120)
+    assert rig.spec() == {"hosts": ["u"]}
+    assert rig.told == [(NoticeKind.TAKEN, "ServiceEntry/shop/autogen.shop.web")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "ours"),
+    [
+        ({"manager": "peerd", "operation": "Apply"}, True),
+        ({"manager": "peerd", "operation": "Apply", "subresource": "status"}, False),
+        ({"manager": "kubectl", "operation": "Apply"}, False),
+    ],
+)
+def test_ours_is_what_we_applied_even_without_the_label(fields, ours):
+    """A label that a hand took away is put back; the status of a user's object does not make it ours."""
+    assert observed({"metadata": {"labels": {}, "managedFields": [fields]}}).ours is ours
 
 
 async def test_a_label_of_somebody_else_stays(rig):

@@ -125,6 +125,17 @@ async def test_a_copy_of_a_generated_object_is_its_writers_own() -> None:
 
 
 @virtual
+async def test_a_generated_object_without_its_label_is_still_ours() -> None:
+    """A hand took the label away: it is no user's object, or two would claim its hosts."""
+    server = kinds.cluster()
+    server.put(kinds.service_entry("autogen", "b.mesh.internal", **OURS), manager=FIELD_MANAGER)
+    async with running(server) as sink:
+        server.put(kinds.service_entry("autogen", "b.mesh.internal"), manager=FIELD_MANAGER)
+        await sink.until(lambda: "generated" not in str(sink.owned[AUTOGEN]))
+        assert sink.names("ServiceEntry") == set()
+
+
+@virtual
 async def test_an_object_may_change_hands() -> None:
     """A user's that peerd takes over is deleted for derivation, and the other way round it is new."""
     server = kinds.cluster()
