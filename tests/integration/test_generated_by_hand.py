@@ -1,4 +1,4 @@
-"""Hands on generated objects of a real API server: what they edit is undone and told, what is theirs stays."""
+"""Hands on generated objects of a real API server: edits are undone and told, what is theirs stays."""
 
 import time
 from collections.abc import AsyncIterator
@@ -55,7 +55,7 @@ def told(cluster: KubeCluster, reason: str) -> list[str]:
 
 
 async def test_edits_and_deletions_are_undone_and_told(east: KubeCluster) -> None:
-    """A changed field, a field more, a label of ours, and the whole object: with its address, and an Event."""
+    """A changed field, a field more, our label, and the whole object: with its address, and an Event."""
     before, recorded = generated(east.api)[KEY], addresses(east)
     admin = east.api.admin
 

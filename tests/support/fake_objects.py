@@ -39,6 +39,9 @@ class FakeObjects:
         meta["resourceVersion"] = str(self._next())
         self._store((plural, meta.get("namespace", ""), meta["name"]), tree)
 
+    def namespace(self, name):
+        """It is there."""
+
     def drop(self, plural, namespace, name):
         self._store((plural, namespace, name), None)
 

@@ -29,9 +29,13 @@ class RealObjects:
         await credentials.load()
         self._transport = HttpTransport(credentials)
         for name in namespaces:
-            self._server.admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+            self.namespace(name)
 
     # -- for tests
+
+    def namespace(self, name):
+        """Make one more."""
+        self._server.admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 
     @property
     def objects(self):
