@@ -1,9 +1,11 @@
 """Server and channel over HTTP/2 with Python's TLS, for peers (decision D2, ADR 5)."""
 
 import asyncio
+import contextlib
 import logging
 import ssl
 from collections.abc import Mapping
+from weakref import WeakSet
 
 from peerd.transport.address import join_address, split_address
 from peerd.transport.base import Handler, PeerCertificate, StatusCode, StreamClosed
@@ -44,6 +46,8 @@ class Http2Server:
         self._options = options
         self._server: asyncio.Server | None = None
         self._connections: set[Http2Connection] = set()
+        # Also those whose handshake has not ended, of which no connection has heard.
+        self._accepted: WeakSet[TlsProtocol] = WeakSet()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> str:
@@ -75,6 +79,11 @@ class Http2Server:
         for connection in list(self._connections):
             connection.end(StreamClosed(StatusCode.UNAVAILABLE, "the server has stopped"))
             await _closed(connection)
+        # Bounded: an event loop may give up a connection that it accepted without telling its protocol.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                for accepted in list(self._accepted):
+                    await accepted.abort()
 
     @staticmethod
     def _refused(reason: str) -> None:
@@ -91,7 +100,9 @@ class Http2Server:
         if context is None:
             return connection
         timeout = self._options.handshake_timeout
-        return TlsProtocol(connection, context, server_side=True, handshake_timeout=timeout)
+        accepted = TlsProtocol(connection, context, server_side=True, handshake_timeout=timeout)
+        self._accepted.add(accepted)
+        return accepted
 
     def _identify(self, transport: asyncio.BaseTransport) -> PeerCertificate | None:
         try:

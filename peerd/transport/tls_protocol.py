@@ -32,6 +32,28 @@ class TlsProtocol(sslproto.SSLProtocol):
             server_hostname="",
             ssl_handshake_timeout=handshake_timeout,  # type: ignore[arg-type]  # any number
         )
+        self._tcp: asyncio.Transport | None = None
+        self._unwanted = False
+        self._lost = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """TCP is there; TLS begins."""
+        self._tcp = transport
+        super().connection_made(transport)
+        if self._unwanted:
+            transport.abort()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """TCP is gone."""
+        super().connection_lost(exc)
+        self._lost.set()
+
+    async def abort(self) -> None:
+        """Cut the TCP connection, in whatever state TLS is, and wait until it is gone."""
+        self._unwanted = True
+        if self._tcp is not None:
+            self._tcp.abort()
+        await self._lost.wait()
 
 
 async def connect(

@@ -75,6 +75,30 @@ def test_a_client_that_begins_no_handshake_is_hung_up_on(kind: str, tls: FixedTl
 
 
 @pytest.mark.parametrize("kind", LOOPS)
+def test_a_server_that_stops_hangs_up_on_who_is_in_a_handshake(kind: str, tls: FixedTls) -> None:
+    """Nothing else knows of such a connection; left alone it outlives the server, and its event loop."""
+
+    async def stop() -> tuple[bytes, bytes]:
+        server = Http2Server("127.0.0.1:0", {ECHO: no_stream}, tls=tls)
+        host, port = split_address(await server.start())
+        early = await asyncio.open_connection(host, port)
+        await asyncio.sleep(0.05)  # accepted by now
+        late = await asyncio.open_connection(host, port)  # perhaps not yet
+        await server.close(0)
+        ends = []
+        for reader, writer in (early, late):
+            try:
+                ends.append(await reader.read())
+            except ConnectionResetError:
+                ends.append(b"")
+            writer.close()
+        return ends[0], ends[1]
+
+    with asyncio.Runner(loop_factory=LOOPS[kind]) as runner:
+        assert runner.run(stop()) == (b"", b"")
+
+
+@pytest.mark.parametrize("kind", LOOPS)
 def test_a_server_that_answers_no_handshake_is_unavailable_and_hung_up_on(kind: str, tls: FixedTls) -> None:
     async def silent() -> tuple[StatusCode, bytes]:
         heard: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
