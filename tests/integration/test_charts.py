@@ -3,22 +3,17 @@
 import json
 import subprocess
 import sys
-import tempfile
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from peerd.cli.config import OPTIONS, resolve
-from tests.support.apiserver import ApiServer
-from tests.support.apiserver.crds import install
 from tests.support.helm import CHARTS, HelmError, helm, template
-from tests.support.helm.build import built
+from tests.support.helm.made import by_name, dry_run
 
 PEERD = yaml.safe_load((CHARTS / "peerd" / "values.yaml").read_text())
-PEERING = yaml.safe_load((CHARTS / "peering" / "values.yaml").read_text())
 SYSTEM = "istio-system"
 
 # For every value of the chart peerd another one than its default.
@@ -59,65 +54,10 @@ OTHER: dict[str, Any] = {
     "uninstall.hook": False,
     "uninstall.purge": True,
 }
-NEEDS = {"podMonitor.interval": {"podMonitor.create": True}, "podMonitor.labels": {"podMonitor.create": True}}
-
-# The documented values of the commercial chart of gateways and peers, every field given once.
-DOCUMENTED = """
-eastwest:
-  create: true
-  cluster: cluster1
-  network: network1
-  deployment:
-    replicas: 3
-    affinity:
-      podAntiAffinity:
-        preferredDuringSchedulingIgnoredDuringExecution:
-          - weight: 100
-            podAffinityTerm:
-              topologyKey: kubernetes.io/hostname
-              labelSelector: {matchLabels: {gateway.networking.k8s.io/gateway-name: istio-eastwest}}
-  dataplaneServiceTypes: [nodeport]
-  service:
-    spec:
-      type: NodePort
-      ports:
-        - {name: tls-hbone, port: 15008, nodePort: 31008}
-        - {name: tls-xds, port: 15012, nodePort: 31012}
-remote:
-  create: true
-  items:
-    - name: istio-remote-peer-cluster2
-      cluster: cluster2
-      network: network2
-      addressType: IPAddress
-      address: 203.0.113.2
-      preferredDataplaneServiceType: nodeport
-      nodeport: 31012
-      trustDomain: cluster2.local
-      region: us-west1
-      zone: us-west1-a
-    - name: istio-remote-peer-cluster3
-      cluster: cluster3
-      network: network3
-      addressType: Hostname
-      address: eastwest.cluster3.example.com
-      preferredDataplaneServiceType: loadbalancer
-"""
-
-
-@pytest.fixture(scope="module")
-def cluster(api_binaries):
-    """An API server that knows PodMonitors, with the namespaces that charts are installed in."""
-    with tempfile.TemporaryDirectory(prefix="charts-") as root:
-        server = ApiServer(Path(root), api_binaries)
-        try:
-            server.start()
-            install(server.admin, [yaml.safe_load((built() / "pod-monitor.yaml").read_text())])
-            for name in (SYSTEM, "istio-eastwest"):
-                server.admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-            yield server.admin
-        finally:
-            server.stop()
+NEEDS = {
+    "podMonitor.interval": {"podMonitor.create": True},
+    "podMonitor.labels": {"podMonitor.create": True},
+}
 
 
 def leaves(values, default_keys=()):
@@ -140,10 +80,6 @@ def with_values(changes):
     return values
 
 
-def by_name(objects):
-    return {(each["kind"], each["metadata"]["name"]): each for each in objects}
-
-
 def arguments(objects):
     """Of the control plane's container, by field of ServeConfig."""
     deployment = next(each for each in objects if each["kind"] == "Deployment")
@@ -151,13 +87,6 @@ def arguments(objects):
     assert command == "serve"
     given = (argument.removeprefix("--").split("=", 1) for argument in args)
     return {name.replace("-", "_"): value for name, value in given}
-
-
-def dry_run(cluster, objects):
-    """Every object is taken by the API server as it is: no unknown field, nothing missing."""
-    for each in objects:
-        path = cluster.path(each, collection=True)
-        cluster.request("POST", f"{path}?dryRun=All&fieldValidation=Strict", each)
 
 
 def test_charts_are_linted_strictly():
@@ -171,22 +100,67 @@ def test_every_value_of_the_chart_is_tried():
 
 
 @pytest.mark.parametrize("name", OTHER)
-def test_a_value_changes_what_is_made(name):
-    """No value is dead."""
+def test_a_value_changes_what_is_made(charts_cluster, name):
+    """No value is dead, and the API server takes all objects with it, strictly."""
     base = NEEDS.get(name, {})
     before = template("peerd", with_values(base), namespace=SYSTEM)
     after = template("peerd", with_values(base | {name: OTHER[name]}), namespace=SYSTEM)
     assert before != after
+    dry_run(charts_cluster, after)
 
 
-@pytest.mark.parametrize("mode", ["standalone", "beside"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("size", "medium"), ("mode", "both"), ("gatewayClasses.create", True), ("image.pullPolicy", "Never")],
+)
+def test_the_api_server_takes_the_other_words_of_a_choice(charts_cluster, name, value):
+    """What the table of other values leaves out of a choice."""
+    dry_run(charts_cluster, template("peerd", with_values({name: value}), namespace=SYSTEM))
+
+
+def _closed(schema, path=()):
+    """Paths of all objects of a schema in which not everything may be written."""
+    if schema.get("type") == "object" and schema.get("additionalProperties") is False:
+        yield path
+    for key, inner in schema.get("properties", {}).items():
+        yield from _closed(inner, (*path, key))
+
+
+@pytest.mark.parametrize(
+    ("chart", "path"),
+    [
+        (chart, path)
+        for chart in ("peerd", "peering")
+        for path in _closed(json.loads((CHARTS / chart / "values.schema.json").read_text()))
+    ],
+)
+def test_an_unknown_value_is_refused_wherever_it_is_written(chart, path):
+    """At the top, and in every group of values that is not somebody else's object."""
+    values: Any = {"unheardOf": True}
+    for key in reversed(path):
+        values = {key: values}
+    with pytest.raises(HelmError, match="unheardOf"):
+        template(chart, values, namespace=SYSTEM)
+
+
+def test_only_other_peoples_objects_are_open():
+    """Groups that take any key: annotations, labels, parts of Pods, MeshConfig; settings have a list."""
+    schema = json.loads((CHARTS / "peerd" / "values.schema.json").read_text())
+    closed = {".".join(path) for path in _closed(schema)}
+    groups = {name for name, value in PEERD.items() if isinstance(value, dict)}
+    assert groups - closed == {
+        "affinity", "meshConfig", "nodeSelector", "podAnnotations", "podLabels", "resources", "settings"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["standalone", "beside", "both"])
 @pytest.mark.parametrize("revision", ["", "canary"])
-def test_the_api_server_takes_the_control_plane(cluster, mode, revision):
-    """With every other value given at once, in both modes, objects pass strict validation."""
+def test_the_api_server_takes_the_control_plane(charts_cluster, mode, revision):
+    """With every other value given at once, in each mode, objects pass strict validation."""
     values = with_values({**OTHER, "mode": mode, "revision": revision, "uninstall.hook": True, "replicas": 3})
     values["podDisruptionBudget"]["create"] = values["networkPolicy"]["create"] = True
     values["gatewayClasses"]["create"] = True
-    dry_run(cluster, template("peerd", values, namespace=SYSTEM))
+    dry_run(charts_cluster, template("peerd", values, namespace=SYSTEM))
 
 
 def test_what_is_made_is_what_the_modes_are():
@@ -262,37 +236,7 @@ def test_wrong_values_are_refused_by_name(chart, values, said):
         template(chart, values, namespace=SYSTEM)
 
 
-def test_the_documented_values_of_gateways_and_peers_work(cluster):
-    """The commercial chart's documented values give Gateways that the API server takes."""
-    made = template("peering", yaml.safe_load(DOCUMENTED), namespace="istio-eastwest")
-    objects = by_name(made)
-    own = objects["Gateway", "istio-eastwest"]
-    assert own["metadata"]["labels"]["topology.istio.io/network"] == "network1"
-    assert own["metadata"]["annotations"] == {"peering.solo.io/data-plane-service-type": "nodeport"}
-    parameters = objects["ConfigMap", own["spec"]["infrastructure"]["parametersRef"]["name"]]["data"]
-    deployment = yaml.safe_load(parameters["deployment"])["spec"]
-    assert deployment["replicas"] == 3
-    assert "podAntiAffinity" in deployment["template"]["spec"]["affinity"]
-    assert yaml.safe_load(parameters["service"])["spec"]["ports"][1]["nodePort"] == 31012
-    west = objects["Gateway", "istio-remote-peer-cluster2"]
-    assert west["metadata"]["annotations"] == {
-        "gateway.istio.io/service-account": "istio-eastwest",
-        "gateway.istio.io/trust-domain": "cluster2.local",
-        "peering.solo.io/preferred-data-plane-service-type": "nodeport",
-    }
-    assert west["metadata"]["labels"]["topology.kubernetes.io/zone"] == "us-west1-a"
-    assert {each["name"]: each["port"] for each in west["spec"]["listeners"]}["xds-tls"] == 31012
-    third = objects["Gateway", "istio-remote-peer-cluster3"]
-    assert third["spec"]["addresses"] == [{"type": "Hostname", "value": "eastwest.cluster3.example.com"}]
-    dry_run(cluster, made)
-
-
-def test_nothing_is_made_of_the_default_values_of_peering():
-    """A chart installed without values links nothing and opens nothing."""
-    assert template("peering", PEERING, namespace=SYSTEM) == []
-
-
-def test_the_kustomize_base_is_what_the_chart_makes(cluster):
+def test_the_kustomize_base_is_what_the_chart_makes(charts_cluster):
     """It lists every file of its directory, is fresh, and the API server takes all of it."""
     base = CHARTS.parent / "base"
     listed = yaml.safe_load((base / "kustomization.yaml").read_text())["resources"]
@@ -303,6 +247,6 @@ def test_the_kustomize_base_is_what_the_chart_makes(cluster):
     )
     assert done.returncode == 0, done.stdout
     dry_run(
-        cluster,
+        charts_cluster,
         [each for name in files for each in yaml.safe_load_all((base / name).read_text())],
     )
