@@ -15,10 +15,12 @@ from peerd.app.peerd import Peerd
 from peerd.limits import PEER_CHANGES, PEER_REASON_CHARACTERS, hits
 from peerd.model.changes import Change, PeerChange
 from peerd.model.federation import PeerView
+from peerd.model.frame import Frame
 from peerd.model.kube.meta import ObjectKey
 from peerd.model.types import ADDRESS, DELTA_METHOD, PEER_INFO
 from peerd.protocol.envelope import DeltaResponse, parse_delta_response
 from peerd.protocol.peer_state import PeerEvent
+from peerd.protocol.server import DeltaServer
 from peerd.protocol.subscription import Subscription
 from tests.simulation.guarantees import NO_WORK
 from tests.simulation.history import History, Violation
@@ -57,13 +59,20 @@ class WorkChecks:
         """Nobody is owed anything: woken streams see that at a glance."""
         self._check([hits(each) for each in _FAR] == self._hits, "a limit is counted that nothing came near")
         looked: list[Subscription] = []
-        passes = Subscription.passes
+        passes, owed_to = Subscription.passes, DeltaServer._owed
 
         def see(subscription: Subscription, revision: int) -> bool:
             looked.append(subscription)
             return passes(subscription, revision)
 
-        with mock.patch.object(Subscription, "passes", see):
+        def see_owed(machine: DeltaServer, subscription: Subscription, now: float) -> tuple[Frame, ...]:
+            looked.append(subscription)
+            return owed_to(machine, subscription, now)
+
+        with (
+            mock.patch.object(Subscription, "passes", see),
+            mock.patch.object(DeltaServer, "_owed", see_owed),
+        ):
             for replica in self._replicas.values():
                 assert replica.peerd is not None
                 for stream in replica.peerd.ads._streams:
