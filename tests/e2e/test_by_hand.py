@@ -1,4 +1,4 @@
-"""README: "Five minutes to two clusters", typed in as it stands, ends with two clusters that peer."""
+"""docs/by-hand.md, typed in as it stands, ends with two clusters that peer."""
 
 import contextlib
 import json
@@ -16,9 +16,8 @@ PORTS = ("16012", "16013", "16014", "26012", "26013", "26014")
 
 
 def commands():
-    """The code blocks of the section, with ports of this run."""
-    text = (ROOT / "README.md").read_text("utf-8")
-    section = text.partition("## Five minutes to two clusters")[2].partition("\n## ")[0]
+    """The code blocks of the page, with ports of this run."""
+    section = (ROOT / "docs" / "by-hand.md").read_text("utf-8")
     sockets = [socket.socket() for _ in PORTS]
     for each in sockets:
         each.bind(("127.0.0.1", 0))
@@ -44,7 +43,7 @@ def shell(command, home):
     )
 
 
-def test_five_minutes_to_two_clusters(tmp_path):
+def test_two_clusters_by_hand(tmp_path):
     """Certificates, manifests, tokens, two processes, and the peers as east sees them."""
     certificates, objects, serve, tokens, look = commands()
     for step in (certificates, objects, tokens):
