@@ -7,12 +7,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from random import Random
+from unittest import mock
 
 from peerd import limits
 from peerd.limits import Limit
 from peerd.model.types import ADDRESS, AUTHORIZATION, DELTA_METHOD, FEDERATED_SERVICE
+from peerd.peering.rate import RateLimit
 from peerd.protocol.envelope import parse_delta_request
 from peerd.protocol.peer_state import PeerState
+from peerd.resources import collection
+from peerd.serve import window
 from peerd.transport.base import StatusCode
 from tests.simulation.clients import must
 from tests.simulation.flat_lies import FLAT_LIES
@@ -186,6 +190,46 @@ async def _(world: World) -> None:
             error = _last_error(east)
             must(LIMITS, "more than is remembered" in error, f"a sync that was refused whole: {error}")
     await _live(world)
+
+
+@BOUNDS.add("too many changes", "of a peer are taken as fast as they may be, and all of them in the end")
+async def _(world: World) -> None:
+    east = replica_of(world, "east")
+
+    def imported() -> int:
+        assert east.peerd is not None
+        return east.peerd.federation._importer.counts(gateway_key("west")).services
+
+    with mock.patch.object(RateLimit.__init__, "__defaults__", (0.5,)):
+        _reconnect(world)
+        await world.pass_time(2)
+        await _live(world)
+        before, names = imported(), ("cart", "web-2", "web-3", "web-4", "web-5", "web-6")
+        for name in names:
+            world.put_service("west", name, GLOBAL)
+            await world.pass_time(0.2)
+        await world.pass_time(20)
+        must(LIMITS, imported() == before + len(names), f"of {len(names)} changes {imported() - before} came")
+        for name in names:
+            world.delete_service("west", name)
+        _reconnect(world)
+        await world.pass_time(2)
+    world.validators.work.begin()
+
+
+@BOUNDS.add("published in slices", "what comes meanwhile is another revision, and neither is lost")
+async def _(world: World) -> None:
+    east = replica_of(world, "east")
+    assert east.peerd is not None
+    with mock.patch.object(window, "_AT_ONCE", 0), mock.patch.object(collection, "_SLICE", 1):
+        for count in (9, 3, 7):
+            world.scale("east", "web", count)
+            world.scale("east", "pay", count + 1)
+            for _ in range(60):
+                await world.pass_time(0.002)
+                await east.peerd.ads.window.published()
+                east.peerd.ads.window.publish()
+        await world.pass_time(2)
 
 
 @BOUNDS.add("too many versions", "are not named to a peer: it is asked for everything instead")

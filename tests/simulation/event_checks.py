@@ -11,7 +11,7 @@ from peerd.model.federation import Freshness, PeerInfo
 from peerd.model.kube.meta import ObjectKey
 from peerd.peering.importer import Importer
 from peerd.protocol.peer_state import PeerEvent, PeerState
-from tests.simulation.guarantees import BOUNDED_STALENESS, ORIGIN, STATUS
+from tests.simulation.guarantees import BOUNDED_STALENESS, ORIGIN, SLACK, STALE_AFTER, STATUS
 from tests.simulation.history import History, Violation
 from tests.simulation.replica import Replica
 
@@ -52,6 +52,7 @@ class EventChecks:
             drop(key)
 
         def see_emit(changes: Sequence[Change]) -> None:
+            guard(lambda: self._aged(replica, importer, changes))
             for change in changes:
                 if isinstance(change, PeerChange) and (
                     change.view is None or change.view.freshness is Freshness.EXPIRED
@@ -82,6 +83,17 @@ class EventChecks:
                 raise Violation(
                     ORIGIN, f"{replica.name} goes on with {key} as before, and it is another cluster"
                 )
+
+    def _aged(self, replica: Replica, importer: Importer, changes: Sequence[Change]) -> None:
+        for change in changes:
+            if isinstance(change, PeerChange) and change.view is not None and change.peer in importer._peers:
+                silent = replica.clock.time() - importer._peers[change.peer].last_heartbeat
+                self._history.checks[BOUNDED_STALENESS] += 1
+                if change.view.freshness is Freshness.STALE and 0 <= silent < STALE_AFTER - SLACK:
+                    raise Violation(
+                        BOUNDED_STALENESS,
+                        f"{replica.name} trusts {change.peer} less, {silent:.0f} s after a sign of life",
+                    )
 
     def look(self, now: float) -> None:
         """What must show by now."""

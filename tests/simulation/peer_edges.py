@@ -6,16 +6,18 @@ import msgspec
 
 from peerd.api.envoy.discovery_pb2 import DeltaDiscoveryResponse as Response
 from peerd.encode.peering import encode_peer_info
+from peerd.model.digest import digest
 from peerd.model.federation import Freshness, PeerInfo
 from peerd.model.types import PEER_INFO
 from peerd.protocol.peer_state import PeerState
+from peerd.protocol.peer_wire import Sync, SyncState, encode_sync
 from tests.simulation.clients import must
 from tests.simulation.cluster import IDENTITY
 from tests.simulation.guarantees import BOUNDED_STALENESS, LIVENESS, REFUSAL, STATUS
 from tests.simulation.lies import LIES, Liar, Lie
 from tests.simulation.oracle import gateway_key
 from tests.simulation.replica import Replica
-from tests.simulation.scenarios import EXPIRY, Scenarios, cut, replica_of, shown, until
+from tests.simulation.scenarios import EXPIRY, Scenarios, cut, replica_of, shown, told, until
 from tests.simulation.world import World
 from tests.support import clusters as objects
 
@@ -279,10 +281,11 @@ async def _(world: World) -> None:
     unnamed = objects.remote_gateway(gateway_key("west").name, network, address)
     told = [each for each in LIES if each.type_url == PEER_INFO and not each.words]
     lies = [each for each in told if "sync" not in each.title]  # which is for the protocol to see
-    for lie in (*lies, Lie("the viewer's own name", PEER_INFO, _of_the_same_name)):
+    same = Lie("the viewer's own name", PEER_INFO, _of_the_same_name)
+    for lie in (*lies, Lie("nothing of itself", PEER_INFO, _of_nothing), same):
         await east.crash(silently=False)
         east.lose_disk()
-        if lie not in lies:
+        if lie is same:
             world.clusters["east"].apply(unnamed)
             world.truth.rerouted("east", "west", world.loop.time())
         liar = world.fabric.tampered["west", "east"] = Liar((lie,), info)
@@ -297,12 +300,34 @@ async def _(world: World) -> None:
         await _shows(world, PeerState.LIVE)
 
 
+def _of_nothing(response: Response, _info: PeerInfo) -> str:
+    """It says nothing of itself, and that this is all."""
+    response.CopyFrom(_said(encode_sync(Sync(SyncState.COMPLETE, digest(()))), response))
+    return ""
+
+
+def _said(frame: bytes, instead_of: Response) -> Response:
+    said = Response.FromString(frame)
+    said.type_url, said.nonce = instead_of.type_url, instead_of.nonce
+    said.system_version_info = instead_of.system_version_info
+    return said
+
+
 def _of_the_same_name(response: Response, info: PeerInfo) -> str:
     """It calls itself as the viewer does."""
     lie = msgspec.structs.replace(info, cluster="east")
-    del response.resources[:]
-    response.resources.extend(Response.FromString(encode_peer_info(lie).frame).resources)
+    response.CopyFrom(_said(encode_peer_info(lie).frame, response))
     return "self"
+
+
+@PEER_EDGES.add("unlinked, and linked again", "what was imported goes at once, and comes back whole")
+async def _(world: World) -> None:
+    east = replica_of(world, "east")
+    world.unlink("east", "west")
+    await world.pass_time(3)
+    must(STATUS, shown(east, "west") is None, "a peer is shown that has no Gateway")
+    must(LIVENESS, not told(world, "zt-east", "autogen.west"), "imports outlive their Gateway")
+    world.link("east", "west", EXPIRY)
 
 
 @PEER_EDGES.add("edited while it was down", "what was kept of another network's cluster is not believed")

@@ -43,8 +43,12 @@ class WorkChecks:
         self._replicas = replicas
         self._views: dict[tuple[str, ObjectKey], PeerView | None] = {}
         self._written: dict[tuple[str, str, str], object] = {}
-        self._hits = [hits(each) for each in _FAR]
+        self.begin()
         self._removed: dict[tuple[str, str, str], set[str]] = {}  # told by whom to whom, of which type
+
+    def begin(self) -> None:
+        """From now on nothing comes near a limit that is far."""
+        self._hits = [hits(each) for each in _FAR]
 
     def watch(self, replica: Replica, peerd: Peerd, guard: Guard) -> None:
         """Look over a new peerd's shoulder."""
