@@ -58,7 +58,7 @@ class Withholding:
             return False
         if name.count("/") != 1:  # a workload: `<namespace>/<hostname>` is a service, whatever our id is
             return not name.startswith(self._own) and not self._present(name)
-        if name.endswith(tuple(f".{each}" for each in self._global_domains())):
+        if self._may_be_global(name):
             return bool(self._forgotten()) if self._present(name) else True
         if not name.endswith(self._local) or not self._forgotten():
             return False
@@ -74,6 +74,14 @@ class Withholding:
         Only services: of a remote workload its own peer has spoken, or its Gateway is gone.
         """
         return name.count("/") == 1 and self(type_url, name)
+
+    def _may_be_global(self, name: str) -> bool:
+        """Whether a service may be a global one: of a peer of which nothing is known no domain is, either."""
+        if name.endswith(tuple(f".{each}" for each in self._global_domains())):
+            return True
+        namespace, _, host = name.partition("/")
+        of_its_namespace = host.split(".")[1:2] == [namespace]  # `<name>.<namespace>.<some domain>`
+        return of_its_namespace and not name.endswith(self._local) and bool(self._forgotten())
 
     def _shared(self, name: str) -> bool:
         """Whether a peer of which nothing is known may stand behind a local name too (decision D23)."""

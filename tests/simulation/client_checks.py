@@ -132,7 +132,7 @@ class ClientChecks(Checks):
         if isinstance(record, Service):
             if record.hostname.endswith(".svc.cluster.local"):
                 return ("local", viewer, record.name)
-            return ("global", viewer, record.name)
+            return ("global", viewer, record.name, record.hostname.split(".", 2)[2])
         if name.startswith("autogen."):
             _, peer, _, service, _ = name.split(".")
             return ("endpoints", viewer, peer, service)

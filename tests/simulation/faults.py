@@ -29,6 +29,7 @@ from tests.simulation.user_operators import (
     relabel,
     relink,
     scale,
+    segment,
 )
 
 USERS: dict[str, tuple[int, Operator]] = {
@@ -40,6 +41,7 @@ USERS: dict[str, tuple[int, Operator]] = {
     "relink": (1, relink),
     "move": (1, move),
     "relabel": (1, relabel),
+    "segment": (1, segment),
     "mirror": (1, mirror),
     "inherit": (1, inherit),
     "addresses": (1, addresses),

@@ -193,3 +193,18 @@ async def _(world: World) -> None:
     await moment(world, lambda: not told(world, "zt-west", pod), 5, "it is told what the other knows")
     await moment(world, lambda: told(world, "zt-west", pod), 2, "and soon the rest")
     await first.start()
+
+
+@FOUND.add("domains of others", "their global names were taken for nobody's once the disk was lost", a=1, b=1)
+async def _(world: World) -> None:
+    a = replica_of(world, "a")
+    world.join("a", "green")
+    await world.quiesce()
+    await a.crash(silently=False)
+    a.lose_disk()
+    cut(world, "a", "b")
+    await a.start()
+    await world.pass_time(15)
+    assert shown(a, "b") is not PeerState.LIVE
+    assert told(world, "zt-a", "shop/web.shop.mesh.internal"), "nobody said that it is gone"
+    cut(world, "a", "b", mended=True)

@@ -12,7 +12,7 @@ from peerd.derive.world import World
 from peerd.encode.address import encode_address
 from peerd.encode.policy import encode_policy
 from peerd.model.changes import Change, ImportChange, ImportedWorkloadChange, PeerChange
-from peerd.model.federation import Freshness, PeerView
+from peerd.model.federation import FederationScope, Freshness, PeerView
 from peerd.model.kube.meta import ObjectKey
 from peerd.model.types import ADDRESS, AUTHORIZATION
 from peerd.model.workload import Workload
@@ -31,7 +31,7 @@ class Oracle:
         self._clusters = clusters
         self._truth = truth
         self._own = {name: _derive(each, list(each.objects.values())) for name, each in clusters.items()}
-        self._flat: dict[tuple[str, _Allocated], tuple[tuple[str, Workload | None], ...]] = {}
+        self._flat: dict[tuple[str, _Allocated], Commit] = {}
         self._made: dict[tuple[str, tuple[_Allocated, ...]], dict[str, dict[str, str]]] = {}
 
     def versions(self, replica: Replica) -> dict[str, dict[str, str]]:
@@ -48,13 +48,15 @@ class Oracle:
         peers = sorted(self._truth.links[name])
         return [peer for peer in peers if self._clusters[peer].network == self._clusters[name].network]
 
-    def _pods(self, peer: str, allocated: _Allocated) -> tuple[tuple[str, Workload | None], ...]:
+    def _pods(
+        self, peer: str, allocated: _Allocated, *, near: bool
+    ) -> tuple[tuple[str, Workload | None], ...]:
         """What a cluster tells of them: Pods join a global name once that has an address."""
         if (peer, allocated) not in self._flat:
             cluster = self._clusters[peer]
-            commit = _derive(cluster, [*cluster.objects.values(), *allocated])
-            self._flat[peer, allocated] = commit.flat_exports
-        return self._flat[peer, allocated]
+            self._flat[peer, allocated] = _derive(cluster, [*cluster.objects.values(), *allocated])
+        commit = self._flat[peer, allocated]
+        return commit.segment_flat_exports if near else commit.flat_exports
 
     def _derived(
         self, cluster: SimCluster, allocated: _Allocated, flat: dict[str, _Allocated]
@@ -66,9 +68,14 @@ class Oracle:
             assert exports.info is not None
             info = msgspec.structs.replace(exports.info, lineage="any", version="any")
             changes.append(PeerChange(key, PeerView(key, info, Freshness.FRESH)))
-            changes += [ImportChange(key, host, service) for host, service in exports.exports]
+            near = self._truth.segments[peer] == self._truth.segments[cluster.name]
+            changes += [
+                ImportChange(key, host, service)
+                for host, service in exports.exports
+                if near or (service is not None and service.scope is FederationScope.GLOBAL)
+            ]
             if peer in flat:
-                pods = self._pods(peer, flat[peer])
+                pods = self._pods(peer, flat[peer], near=near)
                 changes += [ImportedWorkloadChange(key, uid, found) for uid, found in pods]
         changes += allocated
         commit = _derive(cluster, changes)

@@ -1,6 +1,8 @@
 """What a peerd takes in from its peers, and what it says of them, against the truth (docs/guarantees.md)."""
 
 from collections.abc import Sequence
+from itertools import product
+from typing import TypeVar
 
 from peerd.model.changes import Change, ImportChange, ImportedWorkloadChange, PeerChange
 from peerd.model.federation import Freshness
@@ -31,6 +33,7 @@ from tests.simulation.streams import Parcel
 
 _RESUME_BYTES = 1024  # of messages, each way, where nothing changed (decision D18)
 
+_Said = TypeVar("_Said")
 _Way = tuple[str, str]  # which replica looks at which cluster
 
 
@@ -39,8 +42,9 @@ class PeerChecks(Checks):
 
     def __init__(self, run: Run) -> None:
         super().__init__(run)
-        self.announced: dict[str, list[tuple[float, dict[str, str]]]] = {}
-        self.announced_pods: dict[str, list[tuple[float, frozenset[str]]]] = {}
+        # By replica, and whether it is for peers of its own segment: since when that was said.
+        self.announced: dict[tuple[str, bool], list[tuple[float, dict[str, str]]]] = {}
+        self.announced_pods: dict[tuple[str, bool], list[tuple[float, frozenset[str]]]] = {}
         self.imported_at: dict[str, float] = {}
         self._asked: dict[tuple[str, str, int], tuple[float, float]] = {}  # heartbeats: virtual and wall time
         self._answered: dict[_Way, float] = {}  # when a heartbeat's answer last arrived
@@ -137,15 +141,7 @@ class PeerChecks(Checks):
         way = replica.name, peer
         opened, found = self._opened.get(way, 0.0), held.get(services, {})
         exporters = [each.name for each in self._replicas.values() if each.cluster.name == peer]
-        for exporter in exporters:
-            announced = self.announced[exporter]
-            ends = [at for at, _ in announced[1:]] + [float("inf")]
-            if any(
-                found == snapshot and end >= opened - 1
-                for (_, snapshot), end in zip(announced, ends, strict=False)
-            ):
-                break
-        else:
+        if not _was_said(self.announced, exporters, found, opened):
             raise Violation(COMPLETE, f"{replica.name} says it has all of {peer}, and holds {found}")
         self._all_pods(replica, peer, exporters, opened, frozenset(held.get(ADDRESS, ())))
         if held and held == self._offered.get(way):
@@ -165,12 +161,10 @@ class PeerChecks(Checks):
             len(set(map(self._networks, way))) > 1 or self._truth.absent_since(self.quiet_at, "link", *way)
         ):
             return
-        for exporter in exporters:
-            told = self.announced_pods[exporter]
-            ends = [at for at, _ in told[1:]] + [float("inf")]
-            if any(pods == each and end >= opened - 1 for (_, each), end in zip(told, ends, strict=True)):
-                return
-        raise Violation(COMPLETE, f"{replica.name} says it has all of {peer}, and of its Pods {sorted(pods)}")
+        if not _was_said(self.announced_pods, exporters, pods, opened):
+            raise Violation(
+                COMPLETE, f"{replica.name} says it has all of {peer}, and of its Pods {sorted(pods)}"
+            )
 
     def _networks(self, cluster: str) -> str:
         return next(each.cluster.network for each in self._replicas.values() if each.cluster.name == cluster)
@@ -343,6 +337,21 @@ class PeerChecks(Checks):
             if not importer.ever_heard(key):
                 return  # it lost its disk: it cannot know
             raise Violation(BOUNDED_STALENESS, f"{replica.name} keeps {peer}, silent for {silent:.0f} s")
+
+
+def _was_said(
+    announced: dict[tuple[str, bool], list[tuple[float, _Said]]],
+    exporters: list[str],
+    found: _Said,
+    since: float,
+) -> bool:
+    """Whether one of the *exporters* said *found* at some moment since then."""
+    for exporter, near in product(exporters, (True, False)):
+        told = announced.get((exporter, near), [])
+        ends = [at for at, _ in told[1:]] + [float("inf")]
+        if any(found == each and end >= since - 1 for (_, each), end in zip(told, ends, strict=True)):
+            return True
+    return False
 
 
 def peer_of(key: ObjectKey) -> str:

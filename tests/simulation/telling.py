@@ -26,7 +26,7 @@ def tell(
     info = whose.federation.info
     if info is None or peer not in world.truth.links[viewer.cluster.name]:
         return None
-    if len(teller.cluster.replicas) > 1 or world.mirrored:
+    if len(teller.cluster.replicas) > 1 or world.mirrored or world.inherited:
         return None
     exported = [name for name, each in world.truth.services[peer].items() if each.scope != LOCAL]
     if lie.type_url == ADDRESS and viewer.cluster.network == teller.cluster.network:
@@ -70,6 +70,7 @@ async def catch(world: World, liar: Liar, teller: Replica, viewer: Replica) -> N
     links = [world.fabric.link(*each) for each in (way, way[::-1])]
     quiet = not any(link.cut or link.bytes_per_second for link in links)
     alone = max(viewer.disturbed_at, viewer.ready_at, teller.disturbed_at) < told - _SEEN_THROUGH
+    alone = alone and not world.inherited and world.inherited_at < told  # else nobody knows which way it came
     if not (quiet and alone and viewer.running and teller.running):
         return
     if world.validators.peers.seen_through(viewer, teller.cluster.name, liar):

@@ -6,7 +6,7 @@ It knows names, scopes, numbers and links, nothing of how peerd works. Moments a
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-LOCAL, GLOBAL, TAKEOVER = "local", "global", "takeover"
+LOCAL, SEGMENT, GLOBAL, TAKEOVER = "local", "segment", "global", "takeover"
 
 _NEVER = -1.0
 
@@ -30,6 +30,7 @@ class Truth:
         self.links: dict[str, set[str]] = {each: set() for each in self.clusters}
         self.expired: set[tuple[str, str, str]] = set()  # viewer, peer, and which of the viewer's replicas
         self.generations: dict[str, int] = {}
+        self.segments: dict[str, str] = dict.fromkeys(self.clusters, "")
         self.owners: dict[str, str] = {}  # of gateways' addresses: the cluster that had it first
         self._born: dict[tuple[str, str], float] = {}  # cluster, Pod
         self._touched: dict[tuple[str, str], float] = {}
@@ -50,6 +51,10 @@ class Truth:
         for name in {*self.services[peer], *self.services[viewer]}:
             self._touched[viewer, name] = now
         self.look(now)
+
+    def domain(self, cluster: str) -> str:
+        """Of the global names that it has itself."""
+        return f"{self.segments[cluster]}.internal" if self.segments[cluster] else "mesh.internal"
 
     def rerouted(self, viewer: str, peer: str, now: float) -> None:
         """The way from one to the other changed: endpoints, and all that is known of it, are made anew."""
@@ -93,12 +98,13 @@ class Truth:
     def absent_since(self, moment: float, *key: str) -> bool:
         """Whether that was away at some time from *moment* on. Keys as in `_absent`.
 
-        A global name is there as long as one and the same cluster exports it all the time: of two that take
-        turns a viewer may learn in either order.
+        A global name is there as long as one and the same cluster of its domain exports it all the time: of
+        two that take turns a viewer may learn in either order.
         """
         if key[0] == "global":
-            _, viewer, name = key
-            return all(self.absent_since(moment, "import", viewer, each, name) for each in self.clusters)
+            _, viewer, name, domain = key
+            of_it = [each for each in self.clusters if self.domain(each) == domain]
+            return all(self.absent_since(moment, "import", viewer, each, name) for each in of_it)
         if key[0] == "flat":
             _, viewer, peer, pod = key
             way = "endpoints", viewer, peer, pod.rpartition("-")[0]
@@ -113,6 +119,8 @@ class Truth:
             return False
         if viewer == cluster:
             return True
+        if service.scope == SEGMENT and self.segments[viewer] != self.segments[cluster]:
+            return False
         gone = any((viewer, cluster) == (each[0], each[1]) for each in self.expired)
         return cluster in self.links[viewer] and not gone
 

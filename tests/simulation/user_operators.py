@@ -3,10 +3,11 @@
 from random import Random
 
 from tests.simulation.chaos import Chaos
-from tests.simulation.truth import GLOBAL, LOCAL, TAKEOVER
+from tests.simulation.truth import GLOBAL, LOCAL, SEGMENT, TAKEOVER
 
 NAMES = ("cart", "pay", "web")
 SHARED_NETWORK = "flat-net"
+_SCOPES = (LOCAL, SEGMENT, GLOBAL, GLOBAL, GLOBAL, TAKEOVER)
 _EXPIRIES = (60, 90, 86_400)
 
 
@@ -23,7 +24,7 @@ async def label(chaos: Chaos, random: Random) -> bool:
     """Create a Service, or change how far it reaches."""
     cluster, name = random.choice(list(chaos.world.clusters)), random.choice(NAMES)
     new = name not in chaos.world.truth.services[cluster]
-    chaos.world.put_service(cluster, name, random.choice((LOCAL, GLOBAL, GLOBAL, TAKEOVER)))
+    chaos.world.put_service(cluster, name, random.choice(_SCOPES))
     if new:
         chaos.world.scale(cluster, name, random.choice((1, 2)))
     return True
@@ -97,6 +98,13 @@ async def move(chaos: Chaos, random: Random) -> bool:
     cluster = random.choice(list(chaos.world.clusters))
     chaos.world.move(cluster)
     _rerouted_later(chaos, random, cluster)
+    return True
+
+
+async def segment(chaos: Chaos, random: Random) -> bool:
+    """A cluster joins a segment, or leaves it (decision D25)."""
+    cluster = random.choice(list(chaos.world.clusters))
+    chaos.world.join(cluster, "" if chaos.world.truth.segments[cluster] else "green")
     return True
 
 

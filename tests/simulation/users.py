@@ -7,11 +7,15 @@ from tests.simulation.loop import VirtualLoop
 from tests.simulation.network import Fabric
 from tests.simulation.oracle import gateway_key
 from tests.simulation.replica import Replica
-from tests.simulation.truth import GLOBAL, TAKEOVER, Service, Truth
+from tests.simulation.truth import GLOBAL, SEGMENT, TAKEOVER, Service, Truth
 from tests.simulation.validators import Validators
 from tests.support import clusters as objects
 
-_LABELS = {GLOBAL: {"solo.io/service-scope": "global"}, TAKEOVER: {"istio.io/global": "true"}}
+_LABELS = {
+    SEGMENT: {"solo.io/service-scope": "segment"},
+    GLOBAL: {"solo.io/service-scope": "global"},
+    TAKEOVER: {"istio.io/global": "true"},
+}
 
 
 class Users:
@@ -28,6 +32,8 @@ class Users:
         self.validators = validators
         self._moves = self._pods = 0
         self._mirrors: dict[str, tuple[str, bool]] = {}
+        self.inherited: set[str] = set()  # clusters at whose old addresses others answer
+        self.inherited_at = -1.0  # when one of them was last dialled there
         self._dead: dict[tuple[str, str], tuple[str, ...]] = {}
         self._policies: dict[str, set[str]] = {name: set() for name in truth.clusters}
 
@@ -84,6 +90,9 @@ class Users:
 
     def reroute(self, peer: str) -> None:
         """Every Gateway that leads to *peer* is edited to what its address and network are now."""
+        if peer in self.inherited:
+            self.inherited.discard(peer)
+            self.inherited_at = self.loop.time()
         for viewer in self.clusters:
             if peer in self.truth.links[viewer]:
                 self._log(viewer, f"its Gateway to {peer} is brought up to date")
@@ -112,6 +121,7 @@ class Users:
     def inherit(self, cluster: str, address: str) -> None:
         """The cluster's gateway is reached at another address, too."""
         self._log(cluster, f"its gateway is reached at {address}, too")
+        self.inherited.add(self.truth.owners[address])
         self.clusters[cluster].inherit(address)
 
     def relabel(self, cluster: str, network: str = "") -> None:
@@ -121,12 +131,30 @@ class Users:
         own = f"{cluster}-net2" if found.network == f"{cluster}-net" else f"{cluster}-net"
         found.network = network or own
         self._log(cluster, f"its network is {found.network}")
-        found.apply(objects.system(found.network))
-        now = self.loop.time()
+        self._write_system(cluster)
+
+    def join(self, cluster: str, segment: str) -> None:
+        """The cluster becomes one of a segment, or with "" of the default one: its own global names are below
+        another domain, and it sees others."""
+        self.truth.segments[cluster] = segment
+        self._log(cluster, f"its segment is {segment or 'the default one'}")
+        if segment:
+            tree = {
+                "metadata": {"name": segment, "namespace": "istio-system"},
+                "spec": {"domain": self.truth.domain(cluster)},
+            }
+            self.clusters[cluster].apply(objects.put("Segment", tree))
+        self._write_system(cluster)
+
+    def _write_system(self, cluster: str) -> None:
+        """Its system Namespace, which says where it is: everything of it changes everywhere."""
+        segment, now = self.truth.segments[cluster], self.loop.time()
+        labels = {"admin.solo.io/segment": segment} if segment else {}
+        self.clusters[cluster].apply(objects.system(self.clusters[cluster].network, labels))
         for viewer in self.clusters:
             if viewer == cluster or cluster in self.truth.links[viewer]:
                 self.truth.rerouted(viewer, cluster, now)
-        for peer in self.truth.links[cluster]:  # whose Pods it may know one by one, or no more
+        for peer in self.truth.links[cluster]:  # what it may know of others changes as well
             self.truth.rerouted(cluster, peer, now)
 
     def new_address(self, cluster: str) -> str:

@@ -36,7 +36,6 @@ class Validators:
         self.clients = ClientChecks(run)
         self.events = EventChecks(history, replicas)
         self.work = WorkChecks(history, replicas)
-        self.announced = self.peers.announced
 
     def quiet(self, now: float) -> None:
         """Every view was found equal to the truth."""

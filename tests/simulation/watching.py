@@ -56,15 +56,14 @@ def watch(
         handlers = begin(*args)  # type: ignore[arg-type]
         speaking = federation._speaking
         assert speaking is not None
-        announce, store = (
-            speaking.exports._announce,
-            speaking.service._exports.view(same_segment=True, same_network=False).store,
-        )
+        announce, exports = speaking.exports._announce, speaking.service._exports
 
         def snapshot() -> None:
-            collection = store.collection(FEDERATED_SERVICE)
-            held = {each: collection.get(each).version for each in sorted(collection.names())}  # type: ignore[union-attr]
-            checks.announced[name].append((replica.loop.time(), held))
+            for near in (True, False):
+                store = exports.view(same_segment=near, same_network=False).store
+                collection = store.collection(FEDERATED_SERVICE)
+                held = {each: collection.get(each).version for each in sorted(collection.names())}  # type: ignore[union-attr]
+                checks.announced.setdefault((name, near), []).append((replica.loop.time(), held))
 
         def see_announce(changes: object) -> None:
             announce(changes)  # type: ignore[arg-type]
@@ -72,18 +71,18 @@ def watch(
 
         speaking.exports._announce = see_announce  # type: ignore[method-assign]
         snapshot()
-        exports = speaking.service._exports
         commit_workloads = exports.commit_workloads
 
         def see_workloads(changes: object, *, same_segment: bool) -> None:
             commit_workloads(changes, same_segment=same_segment)  # type: ignore[arg-type]
             pods = frozenset(exports._workloads[same_segment])
-            told = checks.announced_pods[name]
-            if same_segment and (not told or told[-1][1] != pods):
+            told = checks.announced_pods.setdefault((name, same_segment), [])
+            if not told or told[-1][1] != pods:
                 told.append((replica.loop.time(), pods))
 
         exports.commit_workloads = see_workloads  # type: ignore[method-assign]
-        see_workloads((), same_segment=True)
+        for near in (True, False):
+            see_workloads((), same_segment=near)
         return handlers
 
     importer._emit = see_emit

@@ -83,9 +83,6 @@ class World(Users):
                 objects.namespace("shop"),
                 objects.node("node-1", name, f"{name}-a"),
             )
-        for name in self.replicas:
-            self.validators.announced[name] = []
-            self.validators.peers.announced_pods[name] = []
         self.ztunnels = [SimZtunnel(f"zt-{name}", name, self._connect(name), self) for name in names]
         self.ztunnels += [
             SimZtunnel(f"zo-{name}", name, self._connect(name, "zo"), self, on_demand=ASKED)

@@ -63,7 +63,7 @@ class SimZtunnel:
 
     def due(self, type_url: str, expected: dict[str, str], replica: Replica) -> dict[str, str]:
         """Of everything that *replica* serves, what it must hold: on demand what it asked for, with the
-        workloads of that, and the Pods of its own node (decision D12)."""
+        workloads of that, the Pods of its own node, and what it holds already (decision D12)."""
         if not self.on_demand or type_url != ADDRESS:
             return expected
         assert replica.peerd is not None
@@ -74,7 +74,7 @@ class SimZtunnel:
             name = waiting.pop()
             names.add(name)
             waiting += [each for each in store.members(f"service/{name}") if each not in names]
-        return {name: expected[name] for name in names if name in expected}
+        return {name: expected[name] for name in (*names, *self.addresses) if name in expected}
 
     async def run(self) -> None:
         """Connect, follow, and again for ever."""

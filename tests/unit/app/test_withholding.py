@@ -57,6 +57,13 @@ def test_our_own_workloads_are_told_whatever_peers_do(present):
     assert not rule(forgotten=True, present=present)(ADDRESS, OWN_POD)
 
 
+def test_of_a_peer_of_which_nothing_is_known_the_domain_is_not_known_either():
+    """It may be of another segment; what is not called as global services are is no peer's."""
+    assert rule(forgotten=True)(ADDRESS, SEGMENT)
+    assert not rule(forgotten=False)(ADDRESS, SEGMENT)
+    assert not rule(forgotten=True)(ADDRESS, ENTRY)
+
+
 def test_a_change_of_a_remote_workload_is_told():
     """It stands in the store because its peer was restored: that word is the newest there is."""
     assert not rule(present=(REMOTE,))(ADDRESS, REMOTE)
@@ -83,7 +90,7 @@ def test_the_domains_of_segments_are_global_domains():
 
 def test_a_domain_is_a_suffix_of_whole_labels():
     """`x.notmesh.internal` is another domain than `mesh.internal`."""
-    assert not rule(forgotten=True)(ADDRESS, "shop/reviews.shop.notmesh.internal")
+    assert not rule()(ADDRESS, "shop/reviews.shop.notmesh.internal")
 
 
 def test_a_local_name_that_a_forgotten_peer_may_have_taken_over_is_kept():
