@@ -205,6 +205,10 @@ class Writer:
                 if entry.behind is not None and now >= entry.behind[1]:
                     found, entry.behind, entry.expected = entry.behind[0], None, ""
                     self._adopt(entry, found)
+                elif entry.expected and now >= entry.expected_until:
+                    # Nobody saw our write: it came and went while nobody watched, perhaps. Look.
+                    entry.expected, entry.known = "", False
+                    self._enqueue(entry)
             if not queue.pending:
                 queue.idle.set()
             if not queue.is_ready:
@@ -267,8 +271,18 @@ class Writer:
             now = datetime.fromtimestamp(self._clock.time(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             wanted = timed(wanted, tree, now)
         answer = await self._requests.apply(ref, wanted)
+        excess = foreign(answer, wanted) if entry.exact else {}
+        if excess and encode(excess) != entry.added:
+            # A hand's, which no watch has told yet; or the server's own, and then it is there again.
+            answer = await self._requests.merge(ref, excess)
         entry.reverts = ()
+        seen = "" if entry.live is None else entry.live.resource_version
         entry.wrote(manifest, wanted, answer, self._clock.monotonic())
+        entry.behind = None
+        if seen == entry.expected:
+            entry.expected = ""  # the watch was faster than the answer
+        elif not ref.subresource:
+            self._queue.look_at(entry, entry.expected_until)
         self._settle(entry, manifest)
         for before, after in transitions(wanted, tree) if ref.subresource else ():
             self._changed(Transition(ref, before, after))

@@ -7,7 +7,7 @@ import msgspec
 
 from peerd.limits import OBJECT_WRITES
 from peerd.model.generated import GENERATED_LABEL, GENERATED_VALUE
-from peerd.publish.drift import drift
+from peerd.publish.drift import drift, foreign
 from peerd.publish.pace import Bucket
 from peerd.publish.ref import Observed, Ref, observed
 
@@ -26,8 +26,8 @@ class Entry:
     """
 
     __slots__ = (
-        "_owned", "behind", "bucket", "exact", "expected", "expected_until", "failures", "known", "lenient",
-        "live", "look", "order", "ref", "reverts", "settled", "spoken", "told", "turn", "wanted",
+        "_owned", "added", "behind", "bucket", "exact", "expected", "expected_until", "failures", "known",
+        "lenient", "live", "look", "order", "ref", "reverts", "settled", "spoken", "told", "turn", "wanted",
     )  # fmt: skip
 
     def __init__(self, ref: Ref, owned: Callable[[str], bool], bucket: Bucket | None = None) -> None:
@@ -41,6 +41,7 @@ class Entry:
         self.live: Observed | None = None
         self.settled: bytes | None = None  # the manifest that `live` was found to be like
         self.lenient = (b"", b"")  # a manifest, and what the server made of it where that is not the same
+        self.added = b""  # and the fields that it put in besides
         self.expected = ""  # the version our last write made, until it is observed
         self.expected_until = 0.0
         # Observed meanwhile, and older; and when it is believed all the same.
@@ -55,9 +56,9 @@ class Entry:
         """Fields in which *tree* is not as *manifest*, save what the server made of that manifest itself."""
         wanted = msgspec.json.decode(manifest)
         fields = drift(tree, wanted, exact=self.exact, owned=self._owned)
-        if fields and self.lenient == (manifest, encode(_projected(tree, wanted))):
-            return ()
-        return fields
+        if not fields or self.lenient != (manifest, encode(_projected(tree, wanted))):
+            return fields
+        return fields if self.exact and encode(foreign(tree, wanted)) != self.added else ()
 
     def is_as_wanted(self, found: Observed | None) -> bool:
         """Whether *found* is ours and as it should be."""
@@ -81,6 +82,7 @@ class Entry:
         self.expected_until = now + _ECHO_SECONDS
         if drift(answer, sent, exact=self.exact, owned=self._owned):
             self.lenient = manifest, encode(_projected(answer, msgspec.json.decode(manifest)))
+            self.added = encode(foreign(answer, sent))
 
     def past_until(self, found: Observed | None, now: float) -> float:
         """Until when *found* may be of before our own last write, and so no news; 0 where it is news."""

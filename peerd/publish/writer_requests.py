@@ -36,10 +36,10 @@ class Requests:
         )
         return await self._counted(ref, "apply", request)
 
-    async def merge(self, ref: Ref, patch: Mapping[str, Any]) -> None:
+    async def merge(self, ref: Ref, patch: Mapping[str, Any]) -> dict[str, Any]:
         """A merge patch, which takes away what others wrote."""
         request = self._objects.merge(ref.resource, ref.namespace, ref.name, patch, manager=FIELD_MANAGER)
-        await self._counted(ref, "merge", request)
+        return await self._counted(ref, "merge", request)
 
     async def delete(self, ref: Ref, uid: str) -> None:
         """Delete the very object with *uid*."""

@@ -456,6 +456,22 @@ async def test_a_status_is_written_where_an_api_server_lost_its_object_for_a_whi
     assert rig.api.get("gateways", "istio-eastwest", "west")["status"]["conditions"]
 
 
+async def test_what_came_and_went_while_nobody_watched_is_made_again(rig):
+    """Neither our own write nor somebody's deletion is ever told: after a while it is looked for, once."""
+    rig.lagging = True
+    rig.writer.want(REF, entry())
+    await rig.work()
+    rig.api.drop("serviceentries", "shop", "autogen.shop.web")
+    rig.late, rig.lagging = [], False
+    await rig.work(20)
+    assert rig.spec() is None
+    await rig.work(40)
+    assert rig.spec() is not None
+    rig.api.requests.clear()
+    await rig.work(600)
+    assert rig.api.requests == []
+
+
 async def test_the_status_of_an_object_that_came_back_is_written():
     """Taken back when it was gone already, wanted again before anybody said that it is there again."""
     rig = Rig(watch=False)
