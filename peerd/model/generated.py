@@ -13,8 +13,8 @@ GENERATED_VALUE = "true"
 """Its value."""
 
 FIELD_MANAGER = "peerd"
-"""Under which name peerd applies. An object is ours by the label *and* this manager: whoever copies one of
-our manifests by hand has written an object of their own."""
+"""Under which name peerd applies. Whoever copies one of our manifests by hand, and calls it otherwise, has
+written an object of their own, whatever its labels say."""
 
 GENERATED_PREFIX = "autogen"
 """How names of generated objects begin (peerd/derive/generated_names.py)."""
@@ -25,15 +25,20 @@ an ordinary Service of the cluster."""
 
 
 def is_our_making(metadata: Mapping[str, Any]) -> bool:
-    """Whether peerd wrote the object itself and not just its status, by its `metadata` as JSON.
+    """Whether an object is what peerd generated, by its `metadata` as JSON: applied, and not just its status.
 
-    The label alone may be a copy's, and a hand may have taken it away.
+    A hand may have taken the label away. A copy with the label is its writer's, save under our own names: that
+    is a backup put back.
     """
     entries = metadata.get("managedFields") or ()
-    return any(
+    if any(
         isinstance(each, Mapping) and each.get("manager") == FIELD_MANAGER and not each.get("subresource")
         for each in entries
-    )
+    ):
+        return True
+    labels = metadata.get("labels") or {}
+    ours = str(metadata.get("name", "")).startswith(GENERATED_PREFIX)
+    return ours and labels.get(GENERATED_LABEL) == GENERATED_VALUE
 
 
 class Generate(StrEnum):

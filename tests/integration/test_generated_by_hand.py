@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from peerd.ca import authority
+from peerd.model.address import ip_text
 from tests.support.apiserver import ApiServer
 from tests.support.istiod_stand_in import ISTIO, generated
 from tests.support.kube_cluster import KubeCluster, Tree
@@ -23,6 +24,7 @@ def entry(name: str, **spec: Any) -> Tree:
     return {"apiVersion": ISTIO, "kind": "ServiceEntry", "metadata": metadata, "spec": spec}
 
 
+_OTHER = {False: "240.240.200.7", True: "2001:2::c807"}
 OURS = entry("autogen.shop.reviews")
 
 
@@ -42,7 +44,12 @@ async def east(api_server: ApiServer, tmp_path: Path) -> AsyncIterator[KubeClust
 
 def addresses(cluster: KubeCluster) -> Any:
     """What is recorded for the global name."""
-    return (generated(cluster.api).get(KEY, {}).get("status") or {}).get("addresses")
+    return addresses_of(generated(cluster.api).get(KEY, {}))
+
+
+def addresses_of(tree: Tree) -> Any:
+    """What a generated ServiceEntry records."""
+    return (tree.get("status") or {}).get("addresses")
 
 
 def told(cluster: KubeCluster, reason: str) -> list[str]:
@@ -106,3 +113,22 @@ async def test_a_name_that_is_taken_is_told_and_used_once_it_is_free(east: KubeC
     assert held["spec"]["hosts"] == ["api.example.com"]
     admin.delete(theirs)
     await east.until(lambda: "ServiceEntry/shop/autogen.shop.ratings" in generated(east.api), 30, "ours")
+
+
+async def test_entries_of_a_backup_keep_their_addresses(east: KubeCluster) -> None:
+    """Put back by another tool, with their status, before peerd runs: they are ours, and as recorded."""
+    admin = east.api.admin
+    saved = admin.get(OURS)
+    assert saved is not None
+    await east.replicas["east-0"].stop()
+    admin.delete(OURS)
+    # Not what peerd would choose again.
+    other = [{"host": each["host"], "value": _OTHER[":" in each["value"]]} for each in addresses_of(saved)]
+    admin.create({**OURS, **saved, "status": {"addresses": other}})
+    await east.start("east-0")
+
+    client = await east.client(east.replicas["east-0"])
+    served = f"shop/{other[0]['host']}"
+    await east.until(lambda: served in client.services, 20, "the global name")
+    found = {ip_text(each.address) for each in client.services[served].addresses}
+    assert found == {*_OTHER.values()} == {each["value"] for each in addresses(east)}
