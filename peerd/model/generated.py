@@ -27,8 +27,8 @@ an ordinary Service of the cluster."""
 def is_our_making(metadata: Mapping[str, Any]) -> bool:
     """Whether an object is what peerd generated, by its `metadata` as JSON: applied, and not just its status.
 
-    A hand may have taken the label away. A copy with the label is its writer's, save under our own names: that
-    is a backup put back.
+    A hand may have taken the label away. A copy with the label is its writer's, save under one of our names:
+    that is a backup put back.
     """
     entries = metadata.get("managedFields") or ()
     if any(
