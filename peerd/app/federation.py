@@ -46,6 +46,7 @@ class Federation:
         replica: tells this replica from others of the cluster, the same after restarts (decision D16).
         epoch: this process run's own (decision D24).
         emit: takes changes for derivation.
+        derived: waits until what it took has been derived.
         registry: where served peers are shown.
         peer_changed: hears the Gateway's key when what is known of a peer's state changes.
 
@@ -62,6 +63,7 @@ class Federation:
         replica: str,
         epoch: str,
         emit: Callable[[Sequence[Change]], None],
+        derived: Callable[[], Awaitable[None]],
         registry: ConnectionRegistry,
         peer_changed: Callable[[ObjectKey], None] | None = None,
     ) -> None:
@@ -72,6 +74,7 @@ class Federation:
         self._epoch = epoch
         self._registry = registry
         self._emit = emit
+        self._derived = derived
         self._places = PeerPlaces()
         local = LocalCluster(config.cluster_id, config.system_namespace, lineage)
         self._journal = ImportJournal(Path(config.state_dir) / "imports")
@@ -161,6 +164,7 @@ class Federation:
             source=parts.random,
             resolve=parts.resolve,
             rules=self._rules,
+            derived=self._derived,
         )
         acceptance = Acceptance(own, config.cluster_id, config.peer_trust_domains)
         service = PeerService(

@@ -111,6 +111,7 @@ class Peerd:
             replica=replica(state),
             epoch=self.instance,
             emit=self.pipeline.submit,
+            derived=self.pipeline.derived,
             registry=self.registry,
             peer_changed=None if publishing is None else publishing.peer_changed,
         )

@@ -67,6 +67,7 @@ class Pipeline:
         self._wake = asyncio.Event()
         self._quiet = asyncio.Event()
         self._quiet.set()
+        self._done = asyncio.Event()  # of the batch that has not begun
         self.revisions = 0
 
     def submit(self, changes: Iterable[Change]) -> None:
@@ -84,6 +85,11 @@ class Pipeline:
         """Wait until everything submitted so far has been derived and stored, and what followed from it."""
         await self._quiet.wait()
 
+    async def derived(self) -> None:
+        """Wait until the batch that takes what waits now is done; at once where nothing waits."""
+        if self._queued:
+            await self._done.wait()
+
     async def run(self) -> None:
         """Derive until cancelled."""
         while True:
@@ -95,6 +101,7 @@ class Pipeline:
 
     async def _batch(self) -> None:
         batch, self._queued = self._queued, {}
+        done, self._done = self._done, asyncio.Event()
         self._world.apply(batch.values())
         while not self._world.work(self._slice()):  # noqa: ASYNC110 (a turn for others, then on)
             await asyncio.sleep(0)
@@ -105,6 +112,7 @@ class Pipeline:
         if follow_up:
             self._queued = {**{self._place(change): change for change in follow_up}, **self._queued}
             self._wake.set()
+        done.set()
 
     def _place(self, change: Change) -> object:
         return (change.kind, change.key) if isinstance(change, ObjectChange) else next(self._turns)

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import socket
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
 import structlog
@@ -26,7 +26,10 @@ _AGEING = frozenset({PeerState.CONNECTING, PeerState.STALE, PeerState.REFUSED})
 
 
 class Dialer:
-    """Start with `start`, feed with `configure`, end with `close`."""
+    """Start with `start`, feed with `configure`, end with `close`.
+
+    `derived` waits until the changes that the importer emitted so far have been derived.
+    """
 
     def __init__(
         self,
@@ -40,7 +43,9 @@ class Dialer:
         source: random.Random,
         resolve: Resolve | None = None,
         rules: HeartbeatRules | None = None,
+        derived: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        self._derived = derived or _at_once
         self._rules = rules or HeartbeatRules()
         self._hello = hello
         self._namespace = namespace
@@ -133,6 +138,7 @@ class Dialer:
             backoff=Backoff(self._random),
             rules=self._rules,
             dials=self._dials,
+            derived=self._derived,
         )
 
     async def _age_for_ever(self) -> None:
@@ -169,6 +175,10 @@ def _dials(remote: RemotePeer) -> tuple[object, ...]:
         remote.issuer,
         remote.self_peer,
     )
+
+
+async def _at_once() -> None:
+    """Nobody derives."""
 
 
 def _report(task: asyncio.Task[None]) -> None:

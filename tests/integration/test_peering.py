@@ -572,3 +572,27 @@ async def _to_the_end(stream: ClientStream) -> None:
 def _target(cluster: PeeringCluster) -> tuple[str, int]:
     remote: RemotePeer = cluster.gateway(cluster)
     return remote.addresses[0], remote.port
+
+
+async def test_of_a_peer_with_much_to_say_little_waits_for_derivation_at_a_time(root: Authority) -> None:
+    """At most 64 of its changes are in any batch, first sync and removals alike; so others' go in between."""
+    handed_on: list[int] = []
+
+    async def derived() -> None:
+        handed_on.append(len(east.changes) - sum(handed_on))
+        await asyncio.sleep(0)
+
+    east = PeeringCluster("east", Authority("east", root), derived=derived)
+    west = PeeringCluster("west", Authority("west", root))
+    names = [f"s{number}" for number in range(1000)]
+    await west.start(*(service(name) for name in names))
+    await east.start()
+    key = east.link(west)
+    await east.until(lambda: east.row(key).status.state is PeerState.LIVE)
+    assert len(east.imports[key]) == 1000
+    west.service.commit([(f"shop/{name}", None) for name in names])
+    await east.until(lambda: not east.imports[key])
+    assert len(handed_on) >= 2 * (1000 // 64)
+    assert max(handed_on) <= 64 + 4, "and what is known of the peer itself"
+    await east.stop()
+    await west.stop()

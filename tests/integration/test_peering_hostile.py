@@ -15,6 +15,7 @@ from peerd.limits import PEER_CHANGES, PEER_NAME_CHARACTERS, PEER_REFUSED_BYTES,
 from peerd.model.types import ADDRESS, FEDERATED_SERVICE, PEER_INFO, SEGMENT
 from peerd.model.wire import field
 from peerd.peering import backoff
+from peerd.protocol.heartbeat import HeartbeatRules
 from peerd.transport.base import StatusCode, StreamClosed
 from tests.support.hostile import (
     INFO,
@@ -26,6 +27,7 @@ from tests.support.hostile import (
     healthy,
     hostile,
     summaries,
+    with_version,
 )
 from tests.support.mesh_certs import Authority
 from tests.support.peering import service
@@ -176,6 +178,7 @@ async def test_more_resources_than_the_quota_are_refused_and_what_was_there_stay
 async def test_a_million_resources_end_the_stream_long_before_they_have_come() -> None:
     """What is held and what is remembered of refusals is bounded; then the peer is told so and cut off."""
     (like,) = summaries(service("s0000000"))
+    frame = with_version(like, "v" * 500)  # remembered too
     sent = 0
 
     async def behave(peer: Hostile) -> None:
@@ -183,18 +186,21 @@ async def test_a_million_resources_end_the_stream_long_before_they_have_come() -
         await peer.introduce()
         for start in range(0, 1_000_000, 2_000):
             names = (b"s%07d" % number for number in range(start, start + 2_000))
-            await peer.say(FEDERATED_SERVICE, *(like.frame.replace(b"s0000000", name) for name in names))
+            await peer.say(FEDERATED_SERVICE, *(frame.replace(b"s0000000", name) for name in names))
             sent = start + 2_000
 
     before = hits(PEER_REFUSED_BYTES)
-    async with east_with_healthy_peer() as (root, east, west), hostile(root, behave) as (address, _):
+    async with (
+        east_with_healthy_peer(rules=HeartbeatRules()) as (root, east, west),
+        hostile(root, behave) as (address, _),
+    ):
         key = east.link(address)
         await east.until(
-            lambda: "more than is remembered" in east.row(key).status.last_error, "cut off", seconds=60
+            lambda: "more than is remembered" in east.row(key).status.last_error, "cut off", seconds=120
         )
         east.dialer.configure([(key, None)])
         assert hits(PEER_REFUSED_BYTES) > before
-        assert sent < 120_000
+        assert sent < 100_000
         await healthy(east, west)
 
 

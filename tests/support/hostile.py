@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from peerd.encode.frame import any_header, decode_frame, frame
 from peerd.encode.peering import encode_federated_service, encode_peer_info
 from peerd.model.digest import digest
 from peerd.model.federation import FederatedService, PeerInfo
@@ -89,6 +90,12 @@ def summaries(*services: FederatedService) -> list[Resource]:
     return [encode_federated_service(each) for each in services]
 
 
+def with_version(resource: Resource, version: str) -> bytes:
+    """Its frame, with the version that its peer says it has."""
+    found = decode_frame(resource.frame)
+    return frame(found.name, version, any_header(found.type_url), found.payload)
+
+
 def exporting(*services: FederatedService, info: PeerInfo = INFO) -> Behaviour:
     """A peer that says these, all of them in sync, and then nothing."""
 
@@ -132,12 +139,15 @@ async def hostile(
 
 @asynccontextmanager
 async def east_with_healthy_peer(
-    network: str = "",
+    network: str = "", rules: HeartbeatRules = FAST
 ) -> AsyncIterator[tuple[Authority, PeeringCluster, PeeringCluster]]:
-    """East, with west linked and live; on *network* both, where one is named."""
+    """East, with west linked and live; on *network* both, where one is named.
+
+    With *rules* that leave time where a flood is made on the same event loop: it holds up heartbeats, too.
+    """
     root = Authority("root")
-    east = PeeringCluster("east", Authority("east", root), rules=FAST)
-    west = PeeringCluster("west", Authority("west", root), rules=FAST)
+    east = PeeringCluster("east", Authority("east", root), rules=rules)
+    west = PeeringCluster("west", Authority("west", root), rules=rules)
     if network:
         east.info, west.info = (renamed(each.info, network=network) for each in (east, west))
     await east.start()

@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -106,6 +106,7 @@ class PeeringCluster:
         clock: Clock | None = None,
         connect: Callable[[str, int], Channel] | None = None,
         rules: HeartbeatRules | None = None,
+        derived: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.name = name
         self.authority = authority
@@ -141,6 +142,7 @@ class PeeringCluster:
             clock=self.clock,
             source=random.Random(7),
             rules=rules,
+            derived=derived,
         )
         self.address = ""
         self._server: Http2Server | None = None

@@ -38,6 +38,10 @@ class NoSource:
         raise AssertionError("nobody reads objects here")
 
 
+async def at_once():
+    """Nobody derives here."""
+
+
 class East:
     """A federation that has not begun to speak, over a state directory."""
 
@@ -50,6 +54,7 @@ class East:
             replica="replica-of-east",
             epoch="epoch",
             emit=self.heard.extend,
+            derived=at_once,
             registry=ConnectionRegistry(),
         )
 

@@ -128,6 +128,25 @@ async def test_a_batch_of_all_that_waits_becomes_one_revision():
     assert sink.calls.count("commit") == 1
 
 
+async def test_who_waits_for_derivation_waits_for_the_batch_that_takes_what_is_queued():
+    """Not for the one that is being derived, nor for later ones; at once where nothing waits."""
+    world, sink = World(steps=8), Sink()
+    pipeline = Pipeline(world, sink, TickingClock(SLICE), nothing)
+    await pipeline.derived()
+    pipeline.submit([change("a")])
+    async with running(pipeline):
+        await world.begun.wait()
+        await pipeline.derived()
+        assert pipeline.revisions == 0, "what is being derived is nobody's to wait for"
+        pipeline.submit([change("b")])
+        waiting = asyncio.ensure_future(pipeline.derived())
+        await asyncio.sleep(0)
+        pipeline.submit([change("c")])
+        await waiting
+        assert world.batches == [("a",), ("b", "c")]
+        assert pipeline.revisions == 2
+
+
 async def test_derivation_gives_the_loop_a_turn_after_each_slice():
     """A batch of 40 looks at the clock, of which a slice has four, lets others run in between."""
     world, sink = World(steps=40), Sink()
