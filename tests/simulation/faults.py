@@ -14,6 +14,7 @@ from tests.simulation.process_faults import (
     recreate,
     restart,
     skew,
+    upgrade,
     ztunnel_restart,
     ztunnel_stall,
 )
@@ -57,6 +58,7 @@ FAULTS: dict[str, tuple[int, Operator]] = {
     "ztunnel stall": (1, ztunnel_stall),
     "pause": (3, pause),
     "restart": (2, restart),
+    "upgrade": (1, upgrade),
     "crash": (2, crash),
     "power loss": (1, power_loss),
     "disk loss": (1, lose_disk),

@@ -4,6 +4,7 @@ from random import Random
 
 from tests.simulation.chaos import Chaos
 from tests.simulation.replica import Replica
+from tests.simulation.upgrades import Newer
 
 
 async def ztunnel_restart(chaos: Chaos, random: Random) -> bool:
@@ -52,6 +53,27 @@ async def pause(chaos: Chaos, random: Random) -> bool:
 
 async def restart(chaos: Chaos, random: Random) -> bool:
     return await _restart(chaos, random, "restart")
+
+
+async def upgrade(chaos: Chaos, random: Random) -> bool:
+    """One control plane is restarted as one of a later version; after a while it speaks as before."""
+    replica, tampered = chaos.up(random), chaos.world.fabric.tampered
+    if replica is None:
+        return False
+    ways = [(replica.name, other) for other in chaos.world.replicas if other != replica.name]
+    if any(way in tampered for way in ways):
+        return False
+    chaos.note(replica.name, "is upgraded")
+    await replica.stop()
+    tampered.update((way, Newer()) for way in ways)
+    _back(chaos, replica, random.choice((0.5, 5.0)))
+
+    async def roll_back() -> None:
+        for way in ways:
+            tampered.pop(way, None)
+
+    chaos.later(random.uniform(20, 120), roll_back)
+    return True
 
 
 async def crash(chaos: Chaos, random: Random) -> bool:
