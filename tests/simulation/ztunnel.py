@@ -4,6 +4,7 @@ It is a process of its own on its cluster's node, so it goes on when its peerd p
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
@@ -54,6 +55,7 @@ class SimZtunnel:
         self.connected_since = -1.0  # virtual seconds; -1 while there is no answered stream
         self.at = ""  # the host of the replica that it is connected to
         self.born = 0.0  # virtual seconds
+        self.asked: Counter[str] = Counter()  # names it asked for once more on this stream
         self.rests = False
         self.rested_at = -1.0  # when it last went on after a rest
 
@@ -85,6 +87,7 @@ class SimZtunnel:
             try:
                 stream = await channel.open(DELTA_METHOD, {"clusterid": self.cluster})
                 self.at = channel.host
+                self.asked.clear()
                 for request in self._machine.start():
                     await stream.send(request)
                 # What it holds it says by its versions.
@@ -96,6 +99,7 @@ class SimZtunnel:
                     lost = [name for name in response.removed if name in self._wanted()]
                     await stream.send(self._take(response))
                     if lost:  # the next connection to it asks for it
+                        self.asked.update(lost)
                         await stream.send(delta_request(ADDRESS, subscribe=lost))
                     backoff = 1.0
             except StreamClosed:
