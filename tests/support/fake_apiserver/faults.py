@@ -14,6 +14,10 @@ class Faults:
     async def before(self, method: str, path: str) -> Response | None:
         """Called before each request and stream: may wait, raise, or answer in the server's place."""
 
+    def after(self, _method: str, _path: str, answer: Response) -> Response:
+        """What becomes of the server's answer to a request: it may be lost (raise) though all was done."""
+        return answer
+
     async def mangle(self, _path: str, lines: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
         """The lines of a watch as the client gets them."""
         async for line in lines:

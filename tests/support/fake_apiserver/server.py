@@ -409,7 +409,10 @@ class FakeTransport:
                 answer = await self.faults.before(method, path)
         except TimeoutError:
             raise ApiUnreachableError("time-out") from None
-        return answer or self._server.answer(method, path, query or {}, body, content_type)
+        if answer is not None:
+            return answer
+        served = self._server.answer(method, path, query or {}, body, content_type)
+        return self.faults.after(method, path, served)
 
     async def stream(self, path: str, *, query: Mapping[str, str]) -> AsyncGenerator[bytes, None]:
         await asyncio.sleep(0)
