@@ -13,11 +13,19 @@ from peerd.protocol.peer_state import PeerState
 from peerd.protocol.peer_wire import Sync, SyncState, encode_sync
 from tests.simulation.clients import must
 from tests.simulation.cluster import IDENTITY
-from tests.simulation.guarantees import BOUNDED_STALENESS, LIVENESS, REFUSAL, STATUS
+from tests.simulation.guarantees import (
+    BOUNDED_STALENESS,
+    LIVENESS,
+    NO_PHANTOM_DELETE,
+    NO_WORK,
+    REFUSAL,
+    STATUS,
+)
 from tests.simulation.lies import LIES, Liar, Lie
 from tests.simulation.oracle import gateway_key
 from tests.simulation.replica import Replica
 from tests.simulation.scenarios import EXPIRY, Scenarios, cut, replica_of, shown, told, until
+from tests.simulation.truth import LOCAL
 from tests.simulation.world import World
 from tests.support import clusters as objects
 
@@ -337,6 +345,32 @@ async def _(world: World) -> None:
     world.relabel("west")
     world.reroute("west")
     await east.start()
+
+
+@PEER_EDGES.add("another expiry", "is no reason to dial anew: what a link depends on is what ends it")
+async def _(world: World) -> None:
+    before = [each for each in world.fabric.between("east", "west") if each.client == "east"]
+    for expiry in (_NEVER, EXPIRY):
+        world.link("east", "west", expiry)
+        await world.pass_time(5)
+    after = [each for each in world.fabric.between("east", "west") if each.client == "east"]
+    must(NO_WORK, before == after, "a stream to a peer was ended for an edit that does not concern it")
+
+
+@PEER_EDGES.add(
+    "kept from who asked for it", "a name that goes while a peer may have it", a=1, b=1, on_demand=("a",)
+)
+async def _(world: World) -> None:
+    a = replica_of(world, "a")
+    await a.crash(silently=False)
+    a.lose_disk()
+    cut(world, "a", "b")
+    await a.start()
+    await world.pass_time(15)
+    world.put_service("a", "web", LOCAL)
+    await world.pass_time(10)  # no empty answer either, as the validators see
+    must(NO_PHANTOM_DELETE, told(world, "zo-a", "shop/web.shop.mesh.internal"), "a name went too soon")
+    cut(world, "a", "b", mended=True)
 
 
 @PEER_EDGES.add("a gateway of its own", "that a cluster gets is told to its peers, and ends no stream")
