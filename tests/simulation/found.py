@@ -16,6 +16,7 @@ from tests.simulation.scenarios import (
     until,
 )
 from tests.simulation.truth import GLOBAL, LOCAL
+from tests.simulation.user_operators import SHARED_NETWORK
 from tests.simulation.world import World
 
 FOUND = Scenarios()
@@ -208,3 +209,33 @@ async def _(world: World) -> None:
     assert shown(a, "b") is not PeerState.LIVE
     assert told(world, "zt-a", "shop/web.shop.mesh.internal"), "nobody said that it is gone"
     cut(world, "a", "b", mended=True)
+
+
+@FOUND.add(
+    "what a neighbour tells",
+    "the ports of its endpoints followed what others had told it of the name",
+    a=1,
+    b=1,
+    c=1,
+)
+async def ports_of_neighbours(world: World) -> None:
+    world.unlink("c", "a")  # c knows b's web only, and b knows a's too
+    for name in ("b", "c"):
+        world.relabel(name, SHARED_NETWORK)
+        world.reroute(name)
+    await world.quiesce()
+    assert told(world, "zt-c", "autogenflat.b.shop.web")
+
+
+@FOUND.add("another view", "a peer that left the network was told revisions of this epoch again", a=1, b=1)
+async def another_view(world: World) -> None:
+    for name in ("a", "b"):
+        world.relabel(name, SHARED_NETWORK)
+        world.reroute(name)
+    await world.quiesce()
+    for count in (3, 4, 5):  # which only neighbours are told one by one
+        world.scale("a", "web", count)
+        await world.pass_time(2)
+    assert told(world, "zt-b", "autogenflat.a.shop.web")
+    world.relabel("b")
+    world.reroute("b")

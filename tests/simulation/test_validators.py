@@ -8,6 +8,7 @@ import pytest
 
 from peerd.app import peerd as app
 from peerd.app.withholding import Withholding
+from peerd.derive import flat_exports
 from peerd.model.federation import FederatedService, Freshness
 from peerd.model.kube.meta import ObjectKey
 from peerd.model.types import ADDRESS, FEDERATED_SERVICE
@@ -17,11 +18,14 @@ from peerd.peering.steady import Steady
 from peerd.protocol.heartbeat import HeartbeatClient, HeartbeatRules
 from peerd.protocol.peer_session import PeerSession
 from peerd.protocol.peer_subscription import Put
+from peerd.serve.peer_exports import PeerExports
 from peerd.serve.window import MergeWindow
 from tests.simulation.found import (
     FOUND,
+    another_view,
     answers_that_waited,
     expiry_in_a_sync,
+    ports_of_neighbours,
     somebody_listens_again,
 )
 from tests.simulation.guarantees import (
@@ -204,7 +208,19 @@ def believes_the_future(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(importer, "freshness", eager)
 
 
+def passes_on_what_it_is_told(patch: pytest.MonkeyPatch) -> None:
+    """As it was before flat networks were simulated."""
+    patch.setattr(flat_exports, "_own_ports", lambda _workload, entry, _exported: entry.ports)
+
+
+def counts_each_view_alone(patch: pytest.MonkeyPatch) -> None:
+    """As it was before flat networks were simulated."""
+    patch.setattr(PeerExports, "_level", lambda _self: None)
+
+
 MUTANTS: dict[Mutate, set[str]] = {
+    passes_on_what_it_is_told: {LIVENESS},
+    counts_each_view_alone: {MONOTONIC},
     forgets_policies_first: {POLICIES_FIRST},
     withholds_nothing: {NO_PHANTOM_DELETE, RESTART},
     never_ages: {BOUNDED_STALENESS},
@@ -229,6 +245,8 @@ MUTANTS: dict[Mutate, set[str]] = {
 
 # What few seeds meet has a scenario.
 SCENES: dict[Mutate, Act] = {
+    passes_on_what_it_is_told: ports_of_neighbours,
+    counts_each_view_alone: another_view,
     expires_behind_a_session: expiry_in_a_sync,
     believes_answers_that_waited: answers_that_waited,
     revives_the_expired: somebody_listens_again,
