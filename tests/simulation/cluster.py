@@ -49,6 +49,7 @@ class SimCluster:
         self.loop = loop
         self.objects: dict[tuple[str, ObjectKey], ObjectChange] = {}
         self.network = network
+        self.placed_at = 0.0  # when its network or segment last changed: streams of peers are made anew
         self.identity = IDENTITY
         self._seed = seed
         self._fabric = fabric

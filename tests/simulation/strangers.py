@@ -216,7 +216,8 @@ async def visit(stranger: Stranger, replica: Replica, random: Random, network: H
         told = closed.code
     finally:
         await channel.close()
-    if not replica.running or replica.disturbed_at >= began or replica.ready_at >= began:
+    undisturbed = max(replica.disturbed_at, replica.ready_at, replica.cluster.placed_at) < began
+    if not (replica.running and undisturbed):
         return False
     if told is not stranger.told or (told is None and not acted):
         raise Violation(

@@ -150,6 +150,7 @@ class Users:
         """Its system Namespace, which says where it is: everything of it changes everywhere."""
         segment, now = self.truth.segments[cluster], self.loop.time()
         labels = {"admin.solo.io/segment": segment} if segment else {}
+        self.clusters[cluster].placed_at = now
         self.clusters[cluster].apply(objects.system(self.clusters[cluster].network, labels))
         for viewer in self.clusters:
             if viewer == cluster or cluster in self.truth.links[viewer]:
