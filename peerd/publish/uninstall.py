@@ -1,6 +1,6 @@
 """Taking back what peerd wrote into its cluster (decision D36).
 
-What is generated goes by its label; of objects that belong to others only our fields go, by applying nothing
+What is generated goes by its label; of others' objects only our part of the status goes, by applying nothing
 under our field manager; of the control plane itself the Deployment is scaled to nothing first, so that
 nobody writes it all again. With `purge` the CA's Secret and the namespaces' root ConfigMaps go too.
 """
@@ -29,8 +29,8 @@ from peerd.publish.names import LEASE_NAME, REVOKED, ROOTS, SELF_MADE_CA
 GENERATED = (*generated_manifests.RESOURCES.values(), *reversed(gateway_workloads.RESOURCES))
 """Kinds of which peerd generates objects, in the order in which they go."""
 
-ANNOTATED = (GATEWAY, GATEWAY_CLASS, SERVICE, SERVICE_ENTRY)
-"""Kinds of which peerd writes parts: conditions, annotations, addresses of hosts."""
+TOLD = (GATEWAY, GATEWAY_CLASS, SERVICE, SERVICE_ENTRY)
+"""Kinds of which peerd writes the status: conditions, addresses of hosts."""
 
 PURGED = ((SECRET, SELF_MADE_CA), (CONFIG_MAP, ROOTS), (CONFIG_MAP, REVOKED))
 """What issued certificates rest on, by name: the Secret of the system namespace, ConfigMaps of all."""
@@ -71,11 +71,12 @@ class Uninstall:
         for resource in GENERATED:
             async for tree in self._labelled(resource):
                 await self._delete(resource, tree)
-        for resource in ANNOTATED:
+        for resource in TOLD:
             for tree in await self._list(resource):
-                await self._clear(resource, tree)
+                if _has_our_status(tree):
+                    await self._clear(resource, tree)
         for tree in await self._list(LEASE, self._namespace):
-            if tree["metadata"]["name"].partition("-")[0] == LEASE_NAME and _managed(tree):
+            if tree["metadata"]["name"].partition("-")[0] == LEASE_NAME and is_our_making(tree["metadata"]):
                 await self._delete(LEASE, tree)
         if purge:
             await self._purge()
@@ -146,30 +147,29 @@ class Uninstall:
         meta = tree["metadata"]
         # With its uid, so that one which has gone meanwhile is not made anew.
         nothing = {"metadata": {key: meta[key] for key in ("name", "namespace", "uid") if key in meta}}
-        for subresource in sorted(_managed(tree)):
-            try:
-                await self._objects.apply(resource, nothing, manager=FIELD_MANAGER, subresource=subresource)
-            except ApiError as error:
-                if error.status not in {NOT_FOUND, _CONFLICT}:
-                    raise
-            else:
-                part = f" ({subresource})" if subresource else ""
-                where = "/".join(filter(None, (resource.kind, meta.get("namespace"), meta["name"])))
-                self._say(f"cleared {where}{part}")
+        try:
+            await self._objects.apply(resource, nothing, manager=FIELD_MANAGER, subresource="status")
+        except ApiError as error:
+            if error.status not in {NOT_FOUND, _CONFLICT}:
+                raise
+        else:
+            where = "/".join(filter(None, (resource.kind, meta.get("namespace"), meta["name"])))
+            self._say(f"cleared {where} (status)")
 
     async def _purge(self) -> None:
         for resource, name in PURGED:
             namespace = self._namespace if resource is SECRET else ""
             # By name, so that the right to these alone is enough.
             for tree in await self._list(resource, namespace, fields=f"metadata.name={name}"):
-                if _managed(tree):
+                if is_our_making(tree["metadata"]):
                     await self._delete(resource, tree)
 
 
-def _managed(tree: Mapping[str, Any]) -> set[str]:
-    """The subresources (empty: the object itself) of which fields are ours."""
+def _has_our_status(tree: Mapping[str, Any]) -> bool:
     entries = tree["metadata"].get("managedFields") or ()
-    return {each.get("subresource", "") for each in entries if each.get("manager") == FIELD_MANAGER}
+    return any(
+        (each.get("manager"), each.get("subresource")) == (FIELD_MANAGER, "status") for each in entries
+    )
 
 
 def _replicas(deployment: Mapping[str, Any]) -> int:

@@ -14,6 +14,7 @@ from peerd.kubeapi.http import HttpTransport
 from peerd.kubeapi.objects import KubeObjects
 from peerd.model.generated import FIELD_MANAGER, GENERATED_LABEL, GENERATED_VALUE
 from peerd.publish.uninstall import StillThereError, Uninstall
+from tests.support import rbac
 from tests.support.cas import revocations
 from tests.support.gateway_objects import a_gateway
 from tests.support.helm import template
@@ -88,6 +89,8 @@ def cluster(api_server):
         spec={"gatewayClassName": "istio-remote", "listeners": [listener]},
     )
     admin.apply(gateway, manager="kubectl")
+    remote = manifest("GatewayClass", "gateway.networking.k8s.io/v1", "istio-remote", "")
+    admin.apply({**remote, "spec": {"controllerName": "istio.io/unmanaged-gateway"}}, manager="istiod")
     # What others called much as we call ours.
     admin.apply(lease("peerd-backup"), manager="backup")
     admin.apply(
@@ -112,30 +115,43 @@ def peerd_writes(server):
     endpoints = manifest("WorkloadEntry", "networking.istio.io/v1", "autogen.west.shop.cart.0a", "shop")
     endpoints["metadata"]["labels"] = LABELS
     admin.apply({**endpoints, "spec": {"network": "west-net", "weight": 2}}, manager=FIELD_MANAGER)
-    admin.apply(
-        manifest("ServiceAccount", "v1", "istio-eastwest", metadata={"labels": LABELS}), manager=FIELD_MANAGER
-    )
-    admin.apply(
-        manifest("Service", "v1", "cart", "shop", metadata={"annotations": {"peerd.io/federation": "west"}}),
-        manager=FIELD_MANAGER,
-    )
-    gateway = manifest("Gateway", "gateway.networking.k8s.io/v1", "peer")
-    ours = {"status": {"conditions": [condition("gloo.solo.io/PeerConnected")]}}
-    admin.request(
-        "PATCH",
-        f"{admin.path(gateway)}/status?fieldManager={FIELD_MANAGER}&force=true",
-        {**gateway, **ours},
-        "application/apply-patch+yaml",
-    )
-    addresses = {"status": {"addresses": [{"host": "theirs.shop.mesh.internal", "value": "240.240.0.1"}]}}
-    for each in (entry("theirs"), entry("copied")):
+    for each in running("istio-eastwest"):
+        each["metadata"]["labels"] = LABELS
+        admin.apply(each, manager=FIELD_MANAGER)
+    told = {"conditions": [condition("gloo.solo.io/PeerConnected")]}
+    recorded = {"addresses": [{"host": "theirs.shop.mesh.internal", "value": "240.240.0.1"}]}
+    for each, status in (
+        (manifest("Gateway", "gateway.networking.k8s.io/v1", "peer"), told),
+        (manifest("GatewayClass", "gateway.networking.k8s.io/v1", "istio-remote", ""), told),
+        (manifest("Service", "v1", "cart", "shop"), told),
+        (entry("theirs"), recorded),
+        (entry("copied"), recorded),
+    ):
         admin.request(
             "PATCH",
             f"{admin.path(each)}/status?fieldManager={FIELD_MANAGER}&force=true",
-            {**each, "spec": None, **addresses},
+            {**each, "spec": None, "status": status},
             "application/apply-patch+yaml",
         )
     admin.apply(lease("peerd-canary"), manager=FIELD_MANAGER)
+
+
+def running(name):
+    """What a Gateway is run by, as far as an API server demands."""
+    selector = {"selector": {"matchLabels": {"app": name}}}
+    pod = {
+        "metadata": {"labels": {"app": name}},
+        "spec": {"containers": [{"name": "envoy", "image": "envoy"}]},
+    }
+    target = {
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
+        "maxReplicas": 2,
+    }
+    yield manifest("ServiceAccount", "v1", name)
+    yield manifest("Service", "v1", name, spec={"ports": [{"port": 15008}]})
+    yield manifest("Deployment", "apps/v1", name, spec=selector | {"template": pod})
+    yield manifest("PodDisruptionBudget", "policy/v1", name, spec=selector | {"maxUnavailable": 1})
+    yield manifest("HorizontalPodAutoscaler", "autoscaling/v2", name, spec=target)
 
 
 def lease(name):
@@ -190,7 +206,12 @@ async def test_an_uninstall_leaves_the_cluster_as_it_was(cluster, purge):
     assert "cleared Gateway/istio-system/peer (status)" in said
     assert "cleared ServiceEntry/shop/theirs (status)" in said
     user = f"system:serviceaccount:{SYSTEM}:{hook[0]['metadata']['name']}"
-    assert all(request.status != 403 for request in cluster.audit.requests(user, since=mark))
+    requests = cluster.audit.requests(user, since=mark)
+    assert rbac.refused(requests) == []
+    # Pods and their control plane are another test's.
+    stopping = {"pods", "deployments/scale"}
+    grants = [each for each in rbac.grants_of(hook) if each.resource not in stopping]
+    assert [str(each) for each in rbac.unused(grants, requests)] == []
     for each in hook:
         cluster.admin.delete(each)
     assert everything(cluster) == (before if purge else kept)

@@ -102,10 +102,15 @@ def _allowed(server: ApiServer, grant: Grant) -> bool:
 
 
 def granted(directory: Path = BASE) -> list[Grant]:
-    """Every verb of every role, one by one; wildcards are not to be had."""
+    """Every verb of every shipped role, one by one."""
+    return grants_of(manifests(directory))
+
+
+def grants_of(trees: Iterable[dict[str, Any]]) -> list[Grant]:
+    """Every verb of the roles among *trees*, one by one; wildcards are not to be had."""
     return sorted(
         Grant(group, resource, verb, tree["metadata"].get("namespace", ""), name)
-        for tree in manifests(directory)
+        for tree in trees
         for rule in tree.get("rules", ())
         for group in rule["apiGroups"]
         for resource in rule["resources"]
