@@ -1,8 +1,8 @@
 """Does anybody notice? `make mutate SLICE=1/4` runs seeds against generated mutants (mutants.py).
 
 Mutants are drawn by a seed of their own; each is a process of its own and runs until a seed fails. It counts
-as killed when a *named* guarantee was broken (validators.py). Results are kept in a file, one line for each
-mutant, and `--report` writes mutation_report.md from it.
+as killed when a *named* guarantee was broken (validators.py). First of all peerd as it is has to pass. Results
+are kept in a file, one line for each mutant, and `--report` writes mutation_report.md from it.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from typing import Any
 from tests.simulation import mutants
 
 DRAWN = 120
+_WHOLE = "whole"  # peerd without a mutant
 DRAW_SEED = 8
 MOST_SEEDS = 200
 _SECONDS_A_SEED = 60  # of processor time: one that takes longer never ends
@@ -52,6 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
     chosen.results.parent.mkdir(parents=True, exist_ok=True)
     done = {each["name"]: each for each in _read(chosen.results)}
     if not chosen.report:
+        if (whole := _run(_WHOLE, 1, 0))["guarantee"]:
+            print(f"peerd as it is breaks a guarantee, so mutants say nothing: {whole['error']}")
+            return 1
         index, _, count = chosen.slice.partition("/")
         for mutant in drawn()[int(index) - 1 :: int(count)]:
             before = done.get(mutant.name)
@@ -77,7 +81,12 @@ def _read(results: Path) -> list[dict[str, Any]]:
 
 
 def _try(mutant: mutants.Mutant, first: int, seeds: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "tests.simulation.mutate", "--one", f"{mutant.path}#{mutant.number}"]
+    found = _run(f"{mutant.path}#{mutant.number}", first, seeds)
+    return {"name": mutant.name, "kind": mutant.kind, **found}
+
+
+def _run(which: str, first: int, seeds: int) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.simulation.mutate", "--one", which]
     began = time.monotonic()
     done = subprocess.run(
         [*command, "--seeds", str(seeds), "--from", str(first)],
@@ -90,13 +99,14 @@ def _try(mutant: mutants.Mutant, first: int, seeds: int) -> dict[str, Any]:
         found = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
         found = {"guarantee": "", "seed": 0, "error": f"it cannot be run: {done.stderr[-300:]}", "seeds": 0}
-    return {"name": mutant.name, "kind": mutant.kind, **found, "seconds": time.monotonic() - began}
+    return {**found, "seconds": time.monotonic() - began}
 
 
 def _one(which: str, first: int, seeds: int) -> dict[str, Any]:
     path, _, number = which.partition("#")
-    (mutant,) = (each for each in mutants.population() if (each.path, each.number) == (path, int(number)))
-    mutants.install(mutant)
+    if which != _WHOLE:
+        (mutant,) = (each for each in mutants.population() if (each.path, each.number) == (path, int(number)))
+        mutants.install(mutant)
     from tests.simulation.story import make_ca, run_seed  # not before the mutant is installed
 
     def too_long(*_: object) -> None:
