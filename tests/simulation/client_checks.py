@@ -102,7 +102,7 @@ class ClientChecks(Checks):
 
     def _began_poor(self, client: SimZtunnel) -> bool:
         """It began when its peerd had lost its memory: there is nothing that could have been kept for it."""
-        return any(client.born > replica.forgot_at > self.quiet_at for replica in self._of(client))
+        return any(client.born > at > self.quiet_at for replica in self._of(client) for at in replica.forgot)
 
     def _given_up(self, client: SimZtunnel, key: tuple[str, ...]) -> bool:
         """A peer that was never heard since the disk was lost is waited for no longer than its expiry."""

@@ -104,7 +104,7 @@ class SimCluster:
             replica.state.mkdir(parents=True)
             (replica.state / "lineage").write_text(f"{made}\n")
             (replica.state / "replica").write_text(f"{uuid.UUID(int=made.int ^ (number + 1 << 96))}\n")
-            replica.forgot_at = self.loop.time()
+            replica.forgot.append(self.loop.time())
 
     def new_issuer(self) -> None:
         """The CA that issues the control plane's certificate is replaced."""

@@ -84,7 +84,7 @@ class Replica:
         self.ready_at = -1.0
         self.disturbed_at = 0.0  # when it was last paused, stopped or started
         self.skewed_at = float("-inf")
-        self.forgot_at = -1.0  # when it last lost its disk
+        self.forgot: list[float] = []  # when it lost its disk
         self.lagged_at = -1.0  # when it last crashed with imports that were not written
         self._ca = ca
         self._seed = seed
@@ -92,6 +92,11 @@ class Replica:
         self._prepare = prepare
         self._runs = 0
         self._source: ScriptedSource | None = None
+
+    @property
+    def forgot_at(self) -> float:
+        """When it last lost its disk; -1: never."""
+        return self.forgot[-1] if self.forgot else -1.0
 
     @property
     def running(self) -> bool:
@@ -120,7 +125,7 @@ class Replica:
 
     def lose_disk(self) -> None:
         """The state directory is lost; the lineage is not, as where it is a Namespace's uid."""
-        self.forgot_at = self.loop.time()
+        self.forgot.append(self.loop.time())
         kept = {name: (self.state / name).read_text() for name in ("lineage", "replica")}
         shutil.rmtree(self.state)
         self.state.mkdir()
