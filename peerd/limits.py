@@ -407,6 +407,12 @@ GATEWAY_BUFFER_BYTES = Limit(
     "bytes",
     "kept for a far end that does not read, each way; then the sender waits",
 )
+GATEWAY_TRUST_BYTES = Limit(
+    "gateway_trust_bytes",
+    100_000,
+    "bytes",
+    "of other trust domains' roots in a gateway's environment, where Linux takes 128 KiB; 50 roots or more",
+)
 GATEWAY_LIMITS: tuple[Limit, ...] = (
     GATEWAY_CONNECTIONS,
     GATEWAY_STREAMS,
@@ -434,6 +440,7 @@ LIMITS: tuple[Limit, ...] = (
     SOURCE_FILE_BYTES,
     SOURCE_ALIASES,
     GENERATED_BYTES,
+    GATEWAY_TRUST_BYTES,
     KUBE_WRITES,
     OBJECT_WRITES,
     KUBE_WRITE_S,

@@ -7,10 +7,11 @@ peers' gateways, leftover Secrets. What derivation and the dialler say comes in 
 import asyncio
 import os
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import structlog
 
+from peerd.app.settings import settings_of
 from peerd.derive.commit import Commit
 from peerd.kubeapi.base import ApiTransport
 from peerd.kubeapi.objects import KubeObjects
@@ -40,6 +41,7 @@ from peerd.publish.probe import GatewayProbes, tls_probe
 from peerd.publish.ref import Ref
 from peerd.publish.statuses import OWNED, STATUS_KINDS, Statuses
 from peerd.publish.writer import Writer
+from peerd.serve.other_roots import OtherRoots
 from peerd.transport.tls import TlsSource
 
 log = structlog.get_logger("peerd.publishing")
@@ -101,6 +103,7 @@ class Publishing:
             peering=config.peering,
             own=self._gateway_facts,
         )
+        self._other_roots = OtherRoots(settings_of(config))
         self._gateways = self._gateway_controller(objects) if config.gateway_image else None
         self._leftovers = Leftovers(transport, self.events, config.system_namespace, source)
         self._probes: GatewayProbes | None = None
@@ -118,8 +121,9 @@ class Publishing:
         """The peers; call it once, before anything is committed."""
         self._table = table
 
-    def applied(self, changes: Iterable[ObjectChange]) -> None:
+    def applied(self, changes: Sequence[ObjectChange]) -> None:
         """Objects of the source."""
+        self._other_roots.apply(changes)
         for change in changes:
             if self._gateways is not None and change.kind == "Gateway":
                 self._gateways.object(
@@ -244,7 +248,10 @@ class Publishing:
             peerd_account=config.peer_service_account,
             namespaces=config.gateway_namespaces,
         )
-        return GatewayController(objects, self.writer, self.lease, installation, self.peer_changed)
+        roots = self._other_roots.current
+        return GatewayController(
+            objects, self.writer, self.lease, installation, self.peer_changed, other_roots=roots
+        )
 
     def _gateway_facts(self, key: ObjectKey) -> OwnFacts | None:
         return None if self._gateways is None else self._gateways.facts(key)

@@ -7,6 +7,7 @@ from random import SystemRandom
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from peerd.cli.serve import fail
 from peerd.gateway.settings import GatewaySettings
@@ -50,6 +51,12 @@ _EXAMPLE = """
     metavar="TD=FILE",
     help="Another trust domain whose callers are admitted.",
 )
+@click.option(
+    "--trust-json",
+    default="",
+    metavar="JSON",
+    help="The same for many, as a map of trust domains to PEM; what --trust names counts first.",
+)
 @click.option("--pod", default="gateway", show_default=True, help="This replica's name.")
 @click.option("--ip", default="127.0.0.1", show_default=True, help="This replica's address.")
 @click.option("--bind", default=ANY_IPV4, show_default=True, help="The address that its ports are bound to.")
@@ -77,6 +84,7 @@ def gateway(
     system_namespace: str,
     peerd_account: str,
     trust: tuple[str, ...],
+    trust_json: str,
     locality: str,
     envoy: str,
     once: bool,
@@ -94,6 +102,10 @@ def gateway(
     others = tuple((domain, path) for domain, _, path in (each.partition("=") for each in trust))
     if any(not domain or not path for domain, path in others):
         fail("--trust: write TRUST-DOMAIN=FILE")
+    try:
+        pems = msgspec.json.decode(trust_json, type=dict[str, str]) if trust_json else {}
+    except msgspec.MsgspecError as error:
+        fail(f"--trust-json: {error}; write a map of trust domains to PEM")
     for flag in ("xds", "ca", "peers", "health", "stats"):
         try:
             split_address(str(given[flag]))
@@ -114,6 +126,7 @@ def gateway(
         trust_domain=trust_domain,
         control_plane=SpiffeId(trust_domain, system_namespace, peerd_account),
         other_roots=others,
+        other_pem=tuple(sorted(pems.items())),
         locality=Locality(*places[:3]),
         envoy=envoy,
         **given,  # type: ignore[arg-type] # click made them of the declared types

@@ -86,6 +86,12 @@ _TLS_LOG: Mapping[str, str] = {
     "route": "tls",
     "reason": "%DOWNSTREAM_TRANSPORT_FAILURE_REASON%",
 }
+# Not those whose connection broke: a caller that hangs up is refused nothing.
+_REFUSED = (
+    "connection.transport_failure_reason != ''"
+    " && (!connection.transport_failure_reason.contains('system_library')"
+    " || connection.transport_failure_reason.contains('SSL_routines'))"
+)
 _PEERS_LOG: Mapping[str, str] = {
     "time": "%START_TIME%",
     "message": "connection complete",
@@ -107,7 +113,7 @@ def encode_listener(listener: GatewayListener) -> Resource:
         address=pb.Address(socket_address=pb.SocketAddress(address=listener.bind, port_value=listener.port)),
         filter_chains=[chain],
         per_connection_buffer_limit_bytes=_number(GATEWAY_BUFFER_BYTES),
-        access_log=[_log(_TLS_LOG, only="connection.transport_failure_reason != ''")],
+        access_log=[_log(_TLS_LOG, only=_REFUSED)],
     )
     return _resource(listener.name, LISTENER, message, groups=(listener.group,))
 

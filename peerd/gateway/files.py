@@ -76,12 +76,13 @@ def write_secrets(settings: GatewaySettings, identity: Identity) -> bool:
     """Bring all secrets up to date; returns whether any changed.
 
     Raises:
-        CertificateError: a file of roots cannot be read.
+        CertificateError: roots cannot be read.
         OSError: the directory cannot be written.
     """
     directory = Path(settings.directory)
     own = merged(identity.roots, _roots(settings.roots_file))
-    others = {name: _roots(path) for name, path in settings.other_roots if name != settings.trust_domain}
+    others = {name: _read(f"of trust domain {name}", text) for name, text in settings.other_pem}
+    others |= {name: _roots(path) for name, path in settings.other_roots}
     changed = [
         write(directory, ROOTS_FILE, roots_secret(own)),
         write(directory, TRUST_FILE, trust_secret({**others, settings.trust_domain: own})),
@@ -116,9 +117,16 @@ def merged(*texts: str) -> str:
 def _roots(path: str) -> str:
     try:
         text = Path(path).read_text("ascii")
-        pem.read_certificates(text.encode())
     except (OSError, ValueError) as error:
         raise CertificateError(f"roots {path} cannot be read: {error}; give a file of PEM roots") from error
+    return _read(path, text)
+
+
+def _read(what: str, text: str) -> str:
+    try:
+        pem.read_certificates(text.encode())
+    except ValueError as error:
+        raise CertificateError(f"roots {what} cannot be read: {error}; give PEM roots") from error
     return text
 
 

@@ -11,8 +11,9 @@ class GatewaySettings(Record, frozen=True):
 
     `namespace` and `name` are the Gateway's, `pod` and `ip` the replica's own. `xds` is peerd's gateway port,
     `peers` its peer port, where 15012 leads; `ca` answers CreateCertificate. `roots_file` verifies `ca` and
-    is trusted for `trust_domain`; `other_roots` are files by trust domain. `control_plane` is who answers at
-    `xds`. `bind` is the address that the gateway's ports are bound to. `directory` is Envoy's own.
+    is trusted for `trust_domain`; `other_roots` are files by trust domain, `other_pem` PEM by it.
+    `control_plane` is who answers at `xds`. `bind` is the address that the gateway's ports are bound to.
+    `directory` is Envoy's own.
     """
 
     namespace: str
@@ -35,6 +36,7 @@ class GatewaySettings(Record, frozen=True):
     locality: Locality = Locality()
     ca_server_name: str = ""
     other_roots: tuple[tuple[str, str], ...] = ()
+    other_pem: tuple[tuple[str, str], ...] = ()
     validity_seconds: int = 86_400
     drain_notice_seconds: float = 5.0
     drain_seconds: float = 30.0

@@ -5,7 +5,7 @@ not wanted any more goes only after the source has told all Gateways, and only i
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -43,6 +43,7 @@ class GatewayController:
         permit: only who writes looks.
         installation: what all gateways have in common.
         changed: called with a Gateway of which `facts` may be otherwise now.
+        other_roots: gives the roots of other trust domains, PEM by name.
         look: seconds between two looks.
     """
 
@@ -54,6 +55,7 @@ class GatewayController:
         installation: Installation,
         changed: Callable[[ObjectKey], None],
         *,
+        other_roots: Callable[[], Mapping[str, bytes]] = dict,
         look: float = _LOOK,
     ) -> None:
         self._objects = objects
@@ -63,6 +65,7 @@ class GatewayController:
         # In order and once: all of them are looked at in every round.
         self._namespaces = tuple(dict.fromkeys((installation.system_namespace, *installation.namespaces)))
         self._changed = changed
+        self._other_roots = other_roots
         self._look = look
         self._gateways: dict[ObjectKey, Gateway] = {}
         self._wanted: dict[ObjectKey, frozenset[Ref]] = {}
@@ -129,7 +132,8 @@ class GatewayController:
                 problem=f"peerd runs gateways in {where} only; move it, or see --gateway-namespaces"
             )
         try:
-            made = workloads(gateway, await self._parameters(gateway), self._installation)
+            parameters = await self._parameters(gateway)
+            made = workloads(gateway, parameters, self._installation, self._other_roots())
         except ParameterError as error:
             return OwnFacts(problem=f"its parameters cannot be used: {error}")
         for ref, manifest in made.items():

@@ -5,6 +5,8 @@ HorizontalPodAutoscaler where its parameters ask for one. The parameters are a C
 names in `spec.infrastructure.parametersRef`: each key is an object whose fields are merged into ours.
 """
 
+import json
+import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +14,7 @@ from peerd.derive import labels
 from peerd.derive.gateway_config import exposed_port
 from peerd.derive.gateways import gateway_service_account, hbone_port
 from peerd.kubeapi.resources import AUTOSCALER, DEPLOYMENT, DISRUPTION_BUDGET, SERVICE, SERVICE_ACCOUNT
+from peerd.limits import GATEWAY_TRUST_BYTES, hit
 from peerd.model.gateway_config import READY_PATH, envoy_command
 from peerd.model.generated import GENERATED_LABEL, GENERATED_VALUE
 from peerd.model.kube.gateway import Gateway
@@ -68,12 +71,18 @@ class ParameterError(ValueError):
 
 
 def workloads(
-    gateway: Gateway, parameters: Mapping[str, Any], installation: Installation
+    gateway: Gateway,
+    parameters: Mapping[str, Any],
+    installation: Installation,
+    other_roots: Mapping[str, bytes] = types.MappingProxyType({}),
 ) -> dict[Ref, dict[str, Any]]:
     """Every object of one Gateway, in the order of RESOURCES.
 
+    *other_roots* are PEM by trust domain: callers of those are admitted, too. They are a part of the
+    Deployment, so that replicas are replaced, one by one and drained, when they change.
+
     Raises:
-        ParameterError: a key is unknown or no object.
+        ParameterError: a key is unknown or no object, or the roots are too many.
     """
     for key, value in parameters.items():
         if key not in PARAMETERS:
@@ -84,7 +93,7 @@ def workloads(
     made = {
         SERVICE_ACCOUNT: {},
         SERVICE: _service(gateway),
-        DEPLOYMENT: _deployment(gateway, installation, scaled=scaled),
+        DEPLOYMENT: _deployment(gateway, installation, _trust(installation, other_roots), scaled=scaled),
         DISRUPTION_BUDGET: {"spec": {"maxUnavailable": 1, "selector": {"matchLabels": _selector(gateway)}}},
     }
     if scaled:
@@ -175,7 +184,23 @@ def _service(gateway: Gateway) -> dict[str, Any]:
     }
 
 
-def _deployment(gateway: Gateway, installation: Installation, *, scaled: bool) -> dict[str, Any]:
+def _trust(installation: Installation, other_roots: Mapping[str, bytes]) -> list[dict[str, str]]:
+    """The companion's variable of other trust domains; none where there are none."""
+    found = {name: pem.decode("ascii") for name, pem in sorted(other_roots.items())}
+    found.pop(installation.trust_domain, None)
+    text = json.dumps(found)
+    if len(text) > GATEWAY_TRUST_BYTES.value:
+        hit(GATEWAY_TRUST_BYTES)
+        raise ParameterError(
+            f"the mesh configuration's caCertificates of other trust domains have {len(text)} bytes, and"
+            f" {GATEWAY_TRUST_BYTES.value} can be handed to a gateway; take out roots that nobody uses"
+        )
+    return [{"name": "PEERD_GATEWAY_TRUST_JSON", "value": text}] if found else []
+
+
+def _deployment(
+    gateway: Gateway, installation: Installation, trust: list[dict[str, str]], *, scaled: bool
+) -> dict[str, Any]:
     meta = gateway.metadata
     selector = _selector(gateway)
     network = {labels.NETWORK: meta.labels[labels.NETWORK]} if labels.NETWORK in meta.labels else {}
@@ -186,7 +211,7 @@ def _deployment(gateway: Gateway, installation: Installation, *, scaled: bool) -
     ]
     companion = {
         "image": installation.image,
-        "env": [_field("POD_NAME", "metadata.name"), _field("POD_IP", "status.podIP")],
+        "env": [_field("POD_NAME", "metadata.name"), _field("POD_IP", "status.podIP"), *trust],
         "volumeMounts": mounts,
         "securityContext": _CONTAINED,
         "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},

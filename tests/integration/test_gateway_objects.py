@@ -1,6 +1,7 @@
 """A Gateway on a real API server becomes what runs it, follows its changes, and goes with it."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -116,6 +117,37 @@ async def test_changes_follow_and_an_edit_is_undone(cluster: KubeCluster) -> Non
         return [each["name"] for each in story.object("Service", "istio-eastwest")["spec"]["ports"]]
 
     await story.until(lambda: ports() == ["hbone", "status"], "15012 is exposed no more")
+
+
+async def test_roots_of_other_trust_domains_reach_the_gateway(cluster: KubeCluster, tmp_path: Path) -> None:
+    """From the mesh configuration into the Deployment, and out of it again; nobody does it by hand."""
+    story = GatewayStory(cluster)
+    await story.made(a_gateway("istio-eastwest"))
+    theirs = authority.root_files(authority.make_root("other", time.time()))["root-cert.pem"].decode()
+    mesh = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "istio", "namespace": "istio-system"},
+        "data": {
+            "mesh": yaml.safe_dump({"caCertificates": [{"pem": theirs, "trustDomains": ["other.example"]}]})
+        },
+    }
+
+    def handed() -> dict[str, str] | None:
+        deployment = story.object("Deployment", "istio-eastwest")
+        found = [
+            json.loads(each["value"])
+            for container in deployment["spec"]["template"]["spec"]["containers"]
+            for each in container.get("env", ())
+            if each["name"] == "PEERD_GATEWAY_TRUST_JSON"
+        ]
+        return found[0] if found else None
+
+    assert handed() is None
+    cluster.api.admin.create(mesh)
+    await story.until(lambda: handed() == {"other.example": theirs}, "the roots in the Deployment")
+    cluster.api.admin.delete(mesh)
+    await story.until(lambda: handed() is None, "no roots any more")
 
 
 async def test_bad_parameters_change_nothing_and_are_told(cluster: KubeCluster) -> None:

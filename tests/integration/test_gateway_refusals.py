@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import ssl
 import time
 
@@ -13,7 +14,8 @@ from peerd.ca.issue import identity_certificate
 from peerd.cli.demo.hbone import Caller, tunnel_through
 from peerd.cli.demo.pipes import HboneError, Http2, RefusedError, SocketPipe, TlsPipe, Tunnel
 from peerd.transport.tls import TlsMaterial
-from tests.support.gateways import GATEWAY_IDENTITY, GatewayCluster, address_block
+from tests.support.gateways import GATEWAY_IDENTITY, GatewayCluster, GatewayReplica, address_block
+from tests.support.peerds import PATIENCE
 
 HOST = "reviews.shop.mesh.internal"
 REVIEWS = ("spiffe://cluster.local/ns/shop/sa/reviews",)
@@ -59,6 +61,14 @@ async def answered(west: GatewayCluster, name: str) -> bytes:
         await caller.close()
 
 
+async def until_denied(replica: GatewayReplica, reason: str) -> None:
+    """A caller was refused by TLS, for this reason."""
+    number = 1
+    async with asyncio.timeout(PATIENCE):
+        while reason not in str((await replica.until_logged(number, route="tls"))[number - 1]["reason"]):
+            number += 1
+
+
 async def test_callers_of_another_root_or_trust_domain_are_refused_by_tls(west):
     """Each with its reason in the log, none with an answer; a caller of another cluster's CA is welcome."""
     now = time.time()
@@ -68,7 +78,6 @@ async def test_callers_of_another_root_or_trust_domain_are_refused_by_tls(west):
     front = "spiffe://cluster.local/ns/web/sa/front"
     stranger = identity_certificate(foreign, front, now)
     gateway = west.replicas[0]
-    expected: list[str] = []
     for material, reason in (
         (
             TlsMaterial(stranger.certificate_chain, stranger.private_key, west.bundle().roots_pem),
@@ -80,9 +89,7 @@ async def test_callers_of_another_root_or_trust_domain_are_refused_by_tls(west):
         with pytest.raises((HboneError, OSError)):
             await caller.request(f"{HOST}:80", REVIEWS, b"hello")
         await caller.close()
-        expected.append(reason)
-        found = await gateway.until_logged(len(expected), route="tls", message="connection refused")
-        assert reason in str(found[-1]["reason"])
+        await until_denied(gateway, reason)
     assert west.receivers[f"{west.block}.10"].served == []
 
     west.name = "east"
@@ -91,6 +98,31 @@ async def test_callers_of_another_root_or_trust_domain_are_refused_by_tls(west):
     caller = Caller(gateway.hbone, of_east, GATEWAY_IDENTITY, "east-net")
     assert await caller.request(f"{HOST}:80", REVIEWS, b"hello") == f"west {west.block}.10 hello".encode()
     await caller.close()
+
+
+async def test_another_trust_domain_is_admitted_where_its_roots_are_handed_over(west):
+    """As peerd hands them to the gateways it runs; under these alone. The Pod has its own opinion (D29)."""
+    now = time.time()
+    root = authority.make_root("other", now)
+    other = parse_bundle(authority.make_cluster_ca(root, "other", now), west.root, now)
+    west.own_gateway(1, 2)
+    theirs = authority.root_files(root)["root-cert.pem"].decode()
+    admitting = await west.replica(2, **{"trust-json": json.dumps({"other.example": theirs})})
+    theirs_, ours = (f"spiffe://{domain}/ns/web/sa/front" for domain in ("other.example", "cluster.local"))
+    for identity in (theirs_, ours):
+        own = identity_certificate(other, identity, now)
+        shown = TlsMaterial(own.certificate_chain, own.private_key, west.bundle().roots_pem)
+        for replica in west.replicas:
+            caller = Caller(replica.hbone, shown, GATEWAY_IDENTITY, "east-net")
+            with pytest.raises((HboneError, OSError)):
+                await caller.request(f"{HOST}:80", REVIEWS, b"hello")
+            await caller.close()
+    (passed,) = await admitting.until_logged(route="exported", **{"src.identity": theirs_})
+    assert passed["code"] == 200
+    await until_denied(admitting, "unable_to_get_local_issuer")
+    await until_denied(west.replicas[0], "unable_to_get_local_issuer")
+    await until_denied(west.replicas[0], "no_trust_bundle")
+    assert west.receivers[f"{west.block}.10"].served == []
 
 
 async def test_plain_http_and_no_certificate_are_refused_by_tls(west):

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 from envoy.config.listener.v3.listener_pb2 import Listener
@@ -57,6 +58,7 @@ def settings(
     xds: str = "127.0.0.1:1",
     block: str = "127.0.0",
     other_roots: tuple[tuple[str, str], ...] = (),
+    other_pem: tuple[tuple[str, str], ...] = (),
 ) -> GatewaySettings:
     """Those of a gateway at `<block>.1`."""
     return GatewaySettings(
@@ -75,6 +77,7 @@ def settings(
         stats=f"{block}.1:15020",
         concurrency=1,
         other_roots=other_roots,
+        other_pem=other_pem,
     )
 
 
@@ -113,15 +116,26 @@ class StaticEnvoy:
 
     Args:
         directory: its own.
-        clusters: addresses of receiving ends by authority.
+        clusters: addresses of receiving ends by authority, all of weight 1 and of no place.
+        places: instead, those of every authority with their places and weights.
+        locality: where it runs itself.
     """
 
-    def __init__(self, directory: Path, clusters: dict[str, list[str]]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        clusters: dict[str, list[str]],
+        *,
+        places: tuple[GatewayPlace, ...] = (),
+        locality: Locality | None = None,
+    ) -> None:
         self.ca = make_ca(directory)
         self.block = address_block()
         self.log = directory / "envoy.log"
         self._directory = directory
         self._clusters = clusters
+        self._places = places
+        self._locality = locality
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -131,7 +145,7 @@ class StaticEnvoy:
 
     async def start(self) -> None:
         """Start it and wait until it listens."""
-        given = settings(self._directory, block=self.block)
+        given = msgspec.structs.replace(settings(self._directory, block=self.block), locality=self._locality)
         prepare(self.ca, given)
         path = self._directory / BOOTSTRAP_FILE
         tree = json.loads(path.read_text())
@@ -143,7 +157,7 @@ class StaticEnvoy:
         manager["route_config"] = _as_tree(RouteConfiguration(), decode_frame(encode_route().frame).payload)
         tree["static_resources"]["listeners"].append(made)
         for authority_, addresses in self._clusters.items():
-            places = (
+            places = self._places or (
                 GatewayPlace(
                     Locality(), tuple(GatewayEndpoint(parse_ip(a) or b"", 15008, 1) for a in addresses)
                 ),

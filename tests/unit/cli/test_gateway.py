@@ -30,6 +30,8 @@ def run(monkeypatch, tmp_path, **changed: str):
         ({"xds": "peerd"}, "--xds peerd: is not an address"),
         ({"health": "1.2.3.4"}, "--health 1.2.3.4: is not an address"),
         ({"trust": "other.example"}, "--trust: write TRUST-DOMAIN=FILE"),
+        ({"trust_json": '["pem"]'}, "write a map of trust domains to PEM"),
+        ({"trust_json": "{"}, "write a map of trust domains to PEM"),
     ],
 )
 def test_a_wrong_flag_is_named_with_its_fix(monkeypatch, tmp_path, changed, told):

@@ -76,6 +76,31 @@ def test_each_trust_domain_is_admitted_under_its_own_roots_alone(tmp_path):
     assert theirs not in (tmp_path / ROOTS_FILE).read_text()
 
 
+def test_roots_may_come_as_text_and_a_file_counts_first(tmp_path):
+    """As peerd hands them to the gateways that it runs; what is no PEM is named by its trust domain."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    roots = {}
+    for name in (one, two):
+        name.mkdir()
+        roots[name] = make_ca(name).roots_pem.decode()
+    given = settings(
+        tmp_path,
+        other_roots=(("b.example", str(two / "root-cert.pem")),),
+        other_pem=(("a.example", roots[one]), ("b.example", roots[one]), ("cluster.local", roots[one])),
+    )
+    identity = identity_of(make_ca(tmp_path), given)
+    write_secrets(given, identity)
+    validator = content(tmp_path / TRUST_FILE)["validation_context"]["custom_validator_config"]
+    domains = validator["typed_config"]["trust_domains"]
+    bundles = {each["name"]: each["trust_bundle"]["inline_string"] for each in domains}
+    assert (bundles["a.example"], bundles["b.example"]) == (roots[one], roots[two])
+    assert roots[one] not in bundles["cluster.local"]
+    with pytest.raises(
+        CertificateError, match=r"roots of trust domain a\.example cannot be read: .*give PEM roots"
+    ):
+        write_secrets(settings(tmp_path, other_pem=(("a.example", "-----BEGIN x"),)), identity)
+
+
 def test_a_file_cannot_speak_for_our_own_trust_domain(tmp_path):
     """Our own roots are those of the CA and of --roots."""
     other = tmp_path / "other"

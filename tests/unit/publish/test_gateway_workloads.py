@@ -1,5 +1,6 @@
 """A Gateway becomes the objects that run it: held against golden files, parameter by parameter."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import msgspec
 import pytest
 import yaml
 
+from peerd.limits import GATEWAY_TRUST_BYTES, hits
 from peerd.model.kube.gateway import Gateway
 from peerd.publish.gateway_workloads import (
     AUTOSCALER,
@@ -200,3 +202,28 @@ def test_its_status_says_how_far_it_is(facts, expected):
     status = own_status(gateway(), facts)
     assert [(each["type"], each["status"]) for each in status["conditions"]] == expected
     assert status.get("addresses", []) == [{"type": kind, "value": value} for kind, value in facts.addresses]
+
+
+def variables(other_roots):
+    """The environment of both containers that run `peerd gateway`."""
+    made = workloads(gateway(), {}, HOME, other_roots)
+    (deployment,) = [tree for ref, tree in made.items() if ref.resource is DEPLOYMENT]
+    pod = deployment["spec"]["template"]["spec"]
+    both = [pod["initContainers"][0], *(each for each in pod["containers"] if each["name"] == "companion")]
+    return [{each["name"]: each.get("value") for each in found["env"]} for found in both]
+
+
+def test_roots_of_other_trust_domains_are_in_the_deployment():
+    """Our own are not among them: those are in the ConfigMap, and follow without a restart."""
+    for found in variables({"b.example": b"PEM b", "a.example": b"PEM a", "cluster.local": b"PEM"}):
+        assert json.loads(found["PEERD_GATEWAY_TRUST_JSON"]) == {"a.example": "PEM a", "b.example": "PEM b"}
+    for found in variables({"cluster.local": b"PEM"}):
+        assert "PEERD_GATEWAY_TRUST_JSON" not in found
+
+
+def test_too_many_roots_are_told_and_change_nothing():
+    """GATEWAY_TRUST_BYTES: a Pod with more could not be started."""
+    before = hits(GATEWAY_TRUST_BYTES)
+    with pytest.raises(ParameterError, match="100000 can be handed to a gateway; take out roots"):
+        workloads(gateway(), {}, HOME, {"a.example": b"x" * 100_001})
+    assert hits(GATEWAY_TRUST_BYTES) == before + 1
