@@ -30,6 +30,8 @@ def tell(
         return None
     exported = [name for name, each in world.truth.services[peer].items() if each.scope != LOCAL]
     if lie.type_url == ADDRESS and viewer.cluster.network == teller.cluster.network:
+        if world.truth.segments[peer]:
+            return None  # of another domain these would be other lies
         lies = FLAT_LIES  # where workloads are exchanged, others are lies
     service = lie.told_instead_of == FEDERATED_SERVICE
     if service and not exported:
