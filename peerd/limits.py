@@ -186,6 +186,12 @@ PEER_CAPACITY = Limit(
     "endpoints",
     "per service, network and locality: more than any cluster runs; a larger number would draw all traffic",
 )
+PEER_REST_S = Limit(
+    "peer_rest",
+    90,
+    "s",
+    "D17: heartbeats say that a peer lives; its data may rest for a minute, unread or unanswered, no longer",
+)
 PEERS_INBOUND = Limit(
     "peers_inbound", 10_000, "streams", "served at once; each costs about 100 KiB with its TLS state"
 )
@@ -472,6 +478,7 @@ LIMITS: tuple[Limit, ...] = (
     PEER_REASON_CHARACTERS,
     PEER_METADATA_CHARACTERS,
     PEER_CAPACITY,
+    PEER_REST_S,
     PEERS_INBOUND,
     CHANGE_LOG_NAMES,
     RESPONSE_BYTES,

@@ -7,7 +7,7 @@ into a response when the stream can take one (decision D4).
 
 from collections.abc import Callable, Iterator, Mapping
 
-from peerd.limits import ACK_OVERDUE_S, CHANGE_LOG_NAMES, TYPES_PER_STREAM, WRITE_DEADLINE_S, hit
+from peerd.limits import CHANGE_LOG_NAMES, TYPES_PER_STREAM, Limit, hit
 from peerd.model.frame import Frame
 from peerd.model.horizon import BehindHorizonError
 from peerd.model.record import Record
@@ -65,8 +65,8 @@ class DeltaServer:
         rules: Mapping[str, TypeRules],
         interest: Interest,
         *,
-        ack_overdue: float,
-        write_deadline: float,
+        ack_overdue: Limit,
+        write_deadline: Limit,
         stale: Callable[[], None] = lambda: None,
     ) -> None:
         self.node = Node()
@@ -204,15 +204,15 @@ class DeltaServer:
 
     def check(self, now: float) -> None:
         """Raises OverdueError where the client neither reads nor answers in time (decision D8)."""
-        if self._writing is not None and now - self._writing_since > self._write_deadline:
-            hit(WRITE_DEADLINE_S)
-            raise OverdueError(f"a response was not read within {self._write_deadline:g} s")
+        if self._writing is not None and now - self._writing_since > self._write_deadline.value:
+            hit(self._write_deadline)
+            raise OverdueError(f"a response was not read within {self._write_deadline.value} s")
         for subscription in self._ordered:
             for nonce, outstanding in subscription.outstanding.items():
-                if outstanding.written is not None and now - outstanding.written > self._ack_overdue:
-                    hit(ACK_OVERDUE_S)
+                if outstanding.written is not None and now - outstanding.written > self._ack_overdue.value:
+                    hit(self._ack_overdue)
                     raise OverdueError(
-                        f"no ACK of {subscription.type_url} {nonce} within {self._ack_overdue:g} s"
+                        f"no ACK of {subscription.type_url} {nonce} within {self._ack_overdue.value} s"
                     )
                 break
 

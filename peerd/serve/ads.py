@@ -186,8 +186,8 @@ class AdsService:
             self._store,
             self._rules,
             self._interest,
-            ack_overdue=ACK_OVERDUE_S.value,
-            write_deadline=WRITE_DEADLINE_S.value,
+            ack_overdue=ACK_OVERDUE_S,
+            write_deadline=WRITE_DEADLINE_S,
             stale=self._count_stale,
         )
         connection = self._registry.add(

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 import structlog
 
-from peerd.limits import ACK_OVERDUE_S, PEERS_INBOUND, WRITE_DEADLINE_S, hit
+from peerd.limits import PEER_REST_S, PEERS_INBOUND, hit
 from peerd.model.caller import Caller, CallerKind
 from peerd.model.clock import Clock
 from peerd.model.federation import FederatedService, PeerInfo
@@ -257,8 +257,8 @@ class PeerService:
             view.store,
             view.rules,
             Interest(),
-            ack_overdue=ACK_OVERDUE_S.value,
-            write_deadline=WRITE_DEADLINE_S.value,
+            ack_overdue=PEER_REST_S,
+            write_deadline=PEER_REST_S,
         )
         session = _Session(hello, certificate, stream, view=view, server=server, now=self._clock.time())
         session.heard = self._clock.monotonic()

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from peerd.encode.frame import any_header, frame, version_of
+from peerd.limits import ACK_OVERDUE_S, WRITE_DEADLINE_S
 from peerd.model.resource import Alias, Resource, ResourceChange
 from peerd.model.types import ADDRESS, AUTHORIZATION
 from peerd.protocol.client import DeltaClient
@@ -112,8 +113,8 @@ class Driver:
             store,
             rules or ztunnel_rules(),
             self.interest,
-            ack_overdue=30,
-            write_deadline=60,
+            ack_overdue=ACK_OVERDUE_S,
+            write_deadline=WRITE_DEADLINE_S,
             stale=self._count_stale,
         )
         self.client = DeltaClient(types, NODE, held, on_demand=on_demand)

@@ -12,6 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from peerd.limits import ACK_OVERDUE_S, WRITE_DEADLINE_S
 from peerd.model.resource import ResourceChange
 from peerd.model.types import ADDRESS, AUTHORIZATION
 from peerd.protocol.envelope import DeltaResponse, delta_request, parse_delta_request, parse_delta_response
@@ -120,7 +121,11 @@ class DeltaModel(RuleBasedStateMachine):
         if self.server is not None:
             self.server.close()
         self.server = DeltaServer(
-            self.store, ztunnel_rules(), self.interest, ack_overdue=30, write_deadline=60
+            self.store,
+            ztunnel_rules(),
+            self.interest,
+            ack_overdue=ACK_OVERDUE_S,
+            write_deadline=WRITE_DEADLINE_S,
         )
         self.on_demand = on_demand
         self.asked: set[str] = set()
