@@ -1,8 +1,8 @@
 """Does anybody notice? `make mutate SLICE=1/4` runs seeds against generated mutants (mutants.py).
 
 Mutants are drawn by a seed of their own; each is a process of its own and runs until a seed fails. It counts
-as killed when a *named* guarantee was broken (validators.py). First of all peerd as it is has to pass. Results
-are kept in a file, one line for each mutant, and `--report` writes mutation_report.md from it.
+as killed when a *named* guarantee was broken (validators.py). Peerd as it is has to pass first. Results are
+kept in a file, one line for each mutant, and `--report` writes mutation_report.md from it.
 """
 
 import argparse
