@@ -179,3 +179,13 @@ def names(response: DeltaResponse | None) -> list[str]:
     """Names of a response's resources."""
     assert response is not None, "nothing was sent"
     return [each.name for each in response.resources]
+
+
+def connected(*changes, **options) -> Driver:
+    """A client that has everything, over a store with *changes* in it; its log is empty."""
+    driver = Driver(ztunnel_store(), **options)
+    driver.publish(*changes)
+    driver.open()
+    driver.settle()
+    driver.log.clear()
+    return driver

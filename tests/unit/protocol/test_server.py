@@ -14,7 +14,6 @@ from peerd.limits import (
     hits,
 )
 from peerd.model.types import ADDRESS, AUTHORIZATION
-from peerd.protocol import wildcard
 from peerd.protocol.envelope import DeltaRequest, Node, delta_request, parse_ack, parse_delta_request
 from peerd.protocol.errors import (
     BehindError,
@@ -23,21 +22,23 @@ from peerd.protocol.errors import (
     OverdueError,
     UnexpectedRequestError,
 )
-from peerd.protocol.rules import Offer, TypeRules
+from peerd.protocol.rules import TypeRules
 from peerd.protocol.subscription import TRANSITIONS, Event, State, Subscription
 from peerd.serve.ads import ztunnel_rules
-from tests.support.delta import NODE, Driver, Missing, drop, names, policy, put, resource, ztunnel_store
+from tests.support.delta import (
+    NODE,
+    Driver,
+    Missing,
+    connected,
+    drop,
+    names,
+    policy,
+    put,
+    resource,
+    ztunnel_store,
+)
 
 EMPTY = "a response with nothing in it"
-
-
-def connected(*changes, **options) -> Driver:
-    driver = Driver(ztunnel_store(), **options)
-    driver.publish(*changes)
-    driver.open()
-    driver.settle()
-    driver.log.clear()
-    return driver
 
 
 def test_both_first_answers_come_even_when_there_is_nothing() -> None:
@@ -47,68 +48,6 @@ def test_both_first_answers_come_even_when_there_is_nothing() -> None:
     responses = driver.settle()
     assert [r.type_url for r in responses] == [AUTHORIZATION, ADDRESS]
     assert not any(r.resources or r.removed for r in responses), EMPTY
-
-
-def test_policies_go_before_the_workloads_of_their_revision() -> None:
-    driver = connected()
-    driver.publish(put("w", b"1"), policy("ns/p"))
-    assert [r.type_url for r in driver.settle()] == [AUTHORIZATION, ADDRESS]
-
-
-def test_a_removed_policy_goes_once_what_named_it_is_acked() -> None:
-    driver = connected(put("w", b"1"), policy("ns/p"))
-    driver.publish(put("w", b"2"), drop("ns/p", AUTHORIZATION))
-    address = driver.send()
-    assert names(address) == ["w"]
-    assert driver.send() is None, "before the ACK"
-    driver.request(driver.client.accept(address))
-    removal = driver.send()
-    assert (removal.type_url, removal.removed) == (AUTHORIZATION, ("ns/p",))
-
-
-def test_a_removed_policy_stays_while_a_workload_is_refused() -> None:
-    """The workload as ztunnel has it may still name the policy."""
-    driver = connected(put("w", b"1"), policy("ns/p"))
-    driver.publish(put("w", b"2"), drop("ns/p", AUTHORIZATION))
-    driver.request(driver.client.reject(driver.send(), {"w": "bad"}))
-    assert driver.settle() == []
-    driver.publish(put("w", b"3"))
-    assert [r.type_url for r in driver.settle()] == [ADDRESS, AUTHORIZATION]
-
-
-def test_after_a_restart_a_removed_policy_waits_for_the_workloads_too() -> None:
-    driver = Driver(ztunnel_store(), held={ADDRESS: {"w": "old"}, AUTHORIZATION: {"ns/gone": "old"}})
-    driver.publish(put("w", b"2"))
-    driver.open()
-    first, second = driver.step(), driver.send()
-    assert (first.type_url, first.removed) == (AUTHORIZATION, ())
-    assert (second.type_url, names(second)) == (ADDRESS, ["w"])
-    assert driver.send() is None
-    driver.request(driver.client.accept(second))
-    assert driver.send().removed == ("ns/gone",)
-
-
-def test_a_client_that_asks_for_addresses_alone_gets_them_after_a_second() -> None:
-    driver = Driver(ztunnel_store(), types=(ADDRESS,))
-    driver.publish(put("w"))
-    driver.open()
-    assert driver.send() is None
-    assert driver.server.wake_at == driver.clock.now + 1.0
-    driver.clock.now += 0.99
-    assert driver.send() is None
-    driver.clock.now += 0.01
-    assert names(driver.send()) == ["w"]
-
-
-def test_policies_asked_for_within_that_second_still_go_first() -> None:
-    driver = Driver(ztunnel_store())
-    driver.publish(put("w"), policy("ns/p"))
-    address, authorization = driver.client.start()
-    driver.request(address)
-    assert driver.send() is None
-    driver.clock.now += 0.5
-    driver.request(authorization)
-    assert [r.type_url for r in driver.settle()] == [AUTHORIZATION, ADDRESS]
 
 
 def test_addresses_merge_while_their_ack_is_outstanding_and_policies_do_not_wait() -> None:
@@ -175,81 +114,6 @@ def test_rejections_are_kept_up_to_a_limit() -> None:
     driver.request(delta_request(ADDRESS, nonce=driver.send().nonce, error=text))
     assert len(driver.server.statuses()[1].rejections) == REJECTIONS_PER_STREAM.value
     assert hits(REJECTIONS_PER_STREAM) == before + 5
-
-
-def test_true_versions_move_nothing_of_either_type() -> None:
-    store = ztunnel_store()
-    first = Driver(store)
-    first.publish(put("w", b"1"), policy("ns/p", b"1"))
-    first.open()
-    first.settle()
-    held = {url: dict(first.client.versions(url)) for url in (ADDRESS, AUTHORIZATION)}
-    again = Driver(store, held=held)
-    again.open()
-    responses = again.settle()
-    assert len(responses) == 2
-    assert not any(r.resources or r.removed for r in responses)
-
-
-def test_versions_are_taken_from_the_first_request_only() -> None:
-    driver = connected(put("w", b"1"))
-    driver.request(delta_request(ADDRESS, versions={"never": "was"}))
-    assert driver.settle() == []
-
-
-def test_what_changes_while_versions_are_compared_is_not_lost() -> None:
-    store = ztunnel_store()
-    held = {f"n{index}": resource(f"n{index}", b"1").version for index in range(5000)}
-    driver = Driver(store, held={ADDRESS: held})
-    driver.publish(*(put(name, b"1") for name in held))
-    driver.open()
-    assert driver.server.comparing
-    slices = driver.server.compare()
-    next(slices)
-    driver.publish(put("n0", b"2"), drop("n1"), put("new"))
-    for _ in slices:
-        pass
-    assert not driver.server.comparing
-    driver.step()
-    response = driver.step()
-    assert sorted(names(response)) == ["n0", "new"]
-    assert response.removed == ("n1",)
-
-
-@pytest.mark.parametrize("event", [Event.PLAIN, Event.VERSIONS, Event.EQUAL, Event.WANTED])
-def test_a_client_begins_again_while_its_versions_are_compared(event: Event) -> None:
-    """The comparison is dropped, and the new beginning is answered."""
-    digests = Digests("ours")
-    rules = {ADDRESS: TypeRules(resume=digests)}
-    driver = Driver(ztunnel_store(), rules=rules, types=(ADDRESS,))
-    driver.publish(put("s", b"2"))
-    many = {f"old-{number}": "1" for number in range(wildcard.SLICE + 1)}
-    driver.request(delta_request(ADDRESS, subscribe=("*",), versions=many))
-    assert driver.server.comparing
-    again = {
-        Event.PLAIN: {},
-        Event.VERSIONS: {"s": "1"},
-        Event.EQUAL: {"#": "ours"},
-        Event.WANTED: {"#": "another"},
-    }[event]
-    driver.request(delta_request(ADDRESS, subscribe=("*",), versions=again))
-    assert not driver.server.comparing
-    sent = [each.removed for each in driver.settle()]
-    assert sent, "it is answered"
-    assert not any(sent), "what the first beginning held is not answered any more"
-
-
-def test_nothing_is_sent_of_a_type_whose_versions_are_being_compared() -> None:
-    driver = Driver(ztunnel_store(), held={ADDRESS: {f"n{index}": "1" for index in range(5000)}})
-    driver.open()
-    assert driver.step().type_url == AUTHORIZATION
-    assert driver.send() is None
-
-
-def test_malformed_versions_end_the_stream() -> None:
-    driver = Driver(ztunnel_store())
-    with pytest.raises(MalformedMessageError):
-        driver.server.receive(DeltaRequest(ADDRESS, versions=(b"\x0a\x09x",)), 0.0)
 
 
 def test_a_withheld_removal_goes_once_it_is_no_longer_withheld() -> None:
@@ -546,20 +410,6 @@ def test_on_demand_answers_do_not_wait_for_acks() -> None:
     assert names(driver.send()) == ["b"]
 
 
-def test_on_demand_resumes_what_it_holds() -> None:
-    driver = Driver(
-        ztunnel_store(),
-        on_demand=[ADDRESS],
-        held={ADDRESS: {"same": resource("same", b"1").version, "old": "1", "gone": "1"}},
-    )
-    driver.publish(put("same", b"1"), put("old", b"2"), put("unknown"))
-    driver.open()
-    response = driver.settle()[-1]
-    assert (names(response), response.removed) == (["old"], ("gone",))
-    driver.publish(put("same", b"2"))
-    assert names(driver.step()) == ["same"]
-
-
 def test_unsubscribed_names_are_followed_no_longer() -> None:
     driver = on_demand(put("a"))
     driver.ask("a")
@@ -615,48 +465,6 @@ def test_the_table_holds_every_beginning_and_refuses_what_it_does_not_hold() -> 
     subscription = Subscription(ADDRESS, TypeRules(), ztunnel_store().collection(ADDRESS), 0.0)
     with pytest.raises(UnexpectedRequestError, match="answered while new"):
         subscription.move(Event.ANSWERED)
-
-
-class Digests:
-    """A resume hook: the map `{"#": digest}`."""
-
-    def __init__(self, ours: str) -> None:
-        self.ours = ours
-
-    def judge(self, _type_url: str, versions: tuple[bytes, ...]) -> Offer:
-        if len(versions) != 1 or b"#" not in versions[0]:
-            return Offer.NONE
-        return Offer.EQUAL if self.ours.encode() in versions[0] else Offer.WANTED
-
-    def notice(self, _type_url: str, offer: Offer) -> bytes:
-        return resource(f"@{offer.value}").frame
-
-
-def test_resume_by_digest_moves_nothing_where_it_is_equal_and_asks_where_not() -> None:
-    store = ztunnel_store()
-    rules = {ADDRESS: TypeRules(resume=Digests("d1"))}
-    equal = Driver(store, rules=rules, types=(ADDRESS,), held={ADDRESS: {"#": "d1"}})
-    equal.publish(put("a", b"1"))
-    equal.open()
-    assert [names(r) for r in equal.settle()] == [["@equal"]]
-
-    other = Driver(store, rules=rules, types=(ADDRESS,), held={ADDRESS: {"#": "d2"}})
-    other.open()
-    assert [names(r) for r in other.settle()] == [["@wanted"]]
-    other.request(delta_request(ADDRESS, subscribe=["*"], versions={"a": "old", "gone": "1"}))
-    responses = other.settle()
-    assert [names(r) for r in responses] == [["a"], ["@none"]]
-    assert responses[0].removed == ("gone",)
-
-
-def test_plain_rules_send_removals_with_the_changes_they_belong_to() -> None:
-    driver = Driver(ztunnel_store(), rules={ADDRESS: TypeRules()}, types=(ADDRESS,))
-    driver.publish(put("a"))
-    driver.open()
-    driver.settle()
-    driver.publish(drop("a"), put("b"))
-    response = driver.step()
-    assert (names(response), response.removed) == (["b"], ("a",))
 
 
 def test_a_node_is_taken_from_the_first_request_only() -> None:
