@@ -22,6 +22,7 @@ from peerd.peering.peers import PeerSnapshot, PeerTable
 from peerd.peering.validation import LocalCluster
 from peerd.protocol.heartbeat import HeartbeatRules
 from peerd.protocol.peer_wire import Hello
+from peerd.serve.connections import ConnectionRegistry
 from peerd.serve.peer_acceptance import Acceptance
 from peerd.serve.peer_places import PeerPlaces
 from peerd.serve.peers import PeerService
@@ -107,6 +108,7 @@ class PeeringCluster:
         connect: Callable[[str, int], Channel] | None = None,
         rules: HeartbeatRules | None = None,
         derived: Callable[[], Awaitable[None]] | None = None,
+        registry: ConnectionRegistry | None = None,
     ) -> None:
         self.name = name
         self.authority = authority
@@ -130,6 +132,7 @@ class PeeringCluster:
             clock=self.clock,
             epoch=self.epoch,
             lineage=self.lineage,
+            registry=registry,
             places=self.places,
             rules=rules,
         )
