@@ -144,7 +144,8 @@ class PeerChecks(Checks):
         if not _was_said(self.announced, exporters, found, opened):
             raise Violation(COMPLETE, f"{replica.name} says it has all of {peer}, and holds {found}")
         self._all_pods(replica, peer, exporters, opened, frozenset(held.get(ADDRESS, ())))
-        if held and held == self._offered.get(way):
+        # What came while the process rested belongs to later, and is counted already.
+        if held and held == self._offered.get(way) and replica.disturbed_at <= opened:
             self._history.checks[NOTHING_TWICE] += 1
             if max(self._bytes[way]) > _RESUME_BYTES:
                 raise Violation(
