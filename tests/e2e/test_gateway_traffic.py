@@ -194,6 +194,7 @@ async def test_one_of_two_replicas_drains_under_load_and_no_request_fails(cluste
         before = load.done
         code = await replicas[0].stop()
         await load.until(before + 100)
+        assert load.failed == [], "draining costs no request"
         # And a Pod goes the hard way: what it was just serving is counted, nothing else may fail.
         victim = west.receivers[f"{west.block}.12"]
         await victim.stop()
@@ -265,6 +266,7 @@ class LoadBalancer:
         self._turn = {port: itertools.count() for port in (HBONE_PORT, PEERS_PORT)}
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped = False
         self.connections = {replica.address: 0 for replica in replicas}
         self._probing: asyncio.Task[None] | None = None
 
@@ -280,6 +282,7 @@ class LoadBalancer:
             server.close()
         for _ in range(3):  # what was accepted a moment ago arrives
             await asyncio.sleep(0)
+        self._stopped = True
         tasks = [*self._tasks, *([self._probing] if self._probing else [])]
         for task in tasks:
             task.cancel()
@@ -293,7 +296,6 @@ class LoadBalancer:
 
     def _handler(self, port):
         async def handle(reader, writer) -> None:
-            self._tasks.add(asyncio.current_task())
             open_ends = [writer]
             try:
                 replica = self._ready[next(self._turn[port]) % len(self._ready)]
@@ -311,7 +313,15 @@ class LoadBalancer:
                     with contextlib.suppress(OSError):
                         await each.wait_closed()
 
-        return handle
+        def accept(reader, writer) -> None:
+            if self._stopped:
+                writer.transport.abort()
+                return
+            task = asyncio.ensure_future(handle(reader, writer))
+            self._tasks.add(task)
+            task.add_done_callback(lambda _: writer.transport.abort())
+
+        return accept
 
     @staticmethod
     async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:

@@ -46,11 +46,13 @@ async def cluster(api_server: ApiServer, tmp_path: Path) -> AsyncIterator[KubeCl
             f"--gateway-namespaces={EDGE}",
         ),
     )
-    await found.prepare()
-    rights(api_server, EDGE)
-    await found.start("east-0")
-    yield found
-    await found.close()
+    try:
+        await found.prepare()
+        rights(api_server, EDGE)
+        await found.start("east-0")
+        yield found
+    finally:
+        await found.close()
 
 
 async def test_a_gateway_becomes_its_objects(cluster: KubeCluster) -> None:

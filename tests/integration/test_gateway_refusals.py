@@ -32,13 +32,15 @@ async def west(tmp_path):
     for name in ("east", "west"):
         authority.write_new(certificates / name, authority.make_cluster_ca(root, name, now))
     cluster = GatewayCluster("west", tmp_path / "west", certificates, address_block())
-    cluster.own_gateway(1)
-    await cluster.deploy("reviews", 10)
-    await cluster.deploy("ratings", 20, everywhere=False)
-    await cluster.start()
-    await cluster.replica(1)
-    yield cluster
-    await cluster.close()
+    try:
+        cluster.own_gateway(1)
+        await cluster.deploy("reviews", 10)
+        await cluster.deploy("ratings", 20, everywhere=False)
+        await cluster.start()
+        await cluster.replica(1)
+        yield cluster
+    finally:
+        await cluster.close()
 
 
 async def refused(west: GatewayCluster, authority_: str, material: TlsMaterial | None = None) -> int:

@@ -159,8 +159,8 @@ def entries(api: ApiServer) -> list[Tree]:
 
 @asynccontextmanager
 async def running(cluster: KubeCluster) -> AsyncIterator[KubeCluster]:
-    await cluster.prepare()
     try:
+        await cluster.prepare()
         yield cluster
     finally:
         await cluster.close()

@@ -35,10 +35,12 @@ THEIRS = {
 @pytest.fixture
 async def east(api_server: ApiServer, tmp_path: Path) -> AsyncIterator[KubeCluster]:
     found = KubeCluster("east", api_server, tmp_path / "east", authority.make_root("test", time.time()))
-    await found.prepare()
-    found.service("reviews", "20.1", 2, labels=GLOBAL)
-    yield found
-    await found.close()
+    try:
+        await found.prepare()
+        found.service("reviews", "20.1", 2, labels=GLOBAL)
+        yield found
+    finally:
+        await found.close()
 
 
 async def test_all_replicas_serve_what_one_recorded(east: KubeCluster) -> None:

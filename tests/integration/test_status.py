@@ -44,11 +44,13 @@ async def clusters(
         KubeCluster(name, api, tmp_path / name, root)
         for name, api in zip(("east", "west"), two_api_servers, strict=True)
     )
-    await east.prepare()
-    await west.prepare()
-    yield east, west
-    await east.close()
-    await west.close()
+    try:
+        await east.prepare()
+        await west.prepare()
+        yield east, west
+    finally:
+        await east.close()
+        await west.close()
 
 
 def conditions(cluster: KubeCluster, manifest: Tree) -> dict[str, tuple[str, str]]:

@@ -126,12 +126,14 @@ class Receiver:
         self._context = server_context(FixedTls(material), self.refused.append)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped = False
         self.cut = 0
         self.served: list[tuple[str, str, str]] = []
 
     async def start(self) -> None:
         """Listen. Raises OSError."""
-        self._server = await asyncio.start_server(self._take, *self._address)
+        self._stopped = False
+        self._server = await asyncio.start_server(self._accepted, *self._address)
 
     async def stop(self) -> None:
         """Listen no more, and end what is open, at once; `cut` counts what was."""
@@ -141,15 +143,27 @@ class Receiver:
         for _ in range(3):  # what was accepted a moment ago begins
             await asyncio.sleep(0)
         self.cut += len(self._tasks)
+        self._stopped = True
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for _ in range(2):  # what was aborted is closed
+            await asyncio.sleep(0)
+
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._stopped:
+            writer.transport.abort()
+            return
+        task = asyncio.ensure_future(self._take(reader, writer))
+        self._tasks.add(task)
+
+        def done(ended: asyncio.Task[None]) -> None:
+            self._tasks.discard(ended)
+            writer.transport.abort()  # also where it was cancelled before its first step
+
+        task.add_done_callback(done)
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 (asyncio made it)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
         tls = TlsPipe(SocketPipe(reader, writer), self._context, self._material, server=True)
         try:
             await tls.handshake()
