@@ -15,7 +15,6 @@ from peerd.limits import PEER_CHANGES, PEER_NAME_CHARACTERS, PEER_REFUSED_BYTES,
 from peerd.model.types import ADDRESS, FEDERATED_SERVICE, PEER_INFO, SEGMENT
 from peerd.model.wire import field
 from peerd.peering import backoff
-from peerd.protocol.heartbeat import HeartbeatRules
 from peerd.transport.base import StatusCode, StreamClosed
 from tests.support.hostile import (
     INFO,
@@ -167,7 +166,7 @@ async def test_more_resources_than_the_quota_are_refused_and_what_was_there_stay
     behave = exporting(*(service(f"s{number}") for number in range(count)))
     async with east_with_healthy_peer() as (root, east, west), hostile(root, behave) as (address, streams):
         key = east.link(address)
-        await east.until(lambda: len(east.imports.get(key, {})) == PEER_RESOURCES.value, seconds=60)
+        await east.until(lambda: len(east.imports.get(key, {})) == PEER_RESOURCES.value, seconds=120)
         await asyncio.wait_for(streams[-1].refused.wait(), 10)
         await healthy(east, west)
         assert len(east.row(key).counts.refused) == 500
@@ -191,7 +190,7 @@ async def test_a_million_resources_end_the_stream_long_before_they_have_come() -
 
     before = hits(PEER_REFUSED_BYTES)
     async with (
-        east_with_healthy_peer(rules=HeartbeatRules()) as (root, east, west),
+        east_with_healthy_peer() as (root, east, west),
         hostile(root, behave) as (address, _),
     ):
         key = east.link(address)

@@ -10,7 +10,6 @@ from peerd.model.service import Service
 from peerd.model.types import ADDRESS, FEDERATED_SERVICE, SEGMENT
 from peerd.model.workload import TunnelProtocol, Workload
 from peerd.peering import backoff
-from peerd.protocol.heartbeat import HeartbeatRules
 from tests.support.hostile import (
     INFO,
     Behaviour,
@@ -145,7 +144,7 @@ async def test_a_million_pods_end_the_stream_long_before_they_have_come() -> Non
 
     before = hits(PEER_REFUSED_BYTES), hits(PEER_WORKLOADS)
     async with (
-        east_with_healthy_peer("flat", HeartbeatRules()) as (root, east, west),
+        east_with_healthy_peer("flat") as (root, east, west),
         hostile(root, behave) as (address, _),
     ):
         key = east.link(address)

@@ -12,16 +12,14 @@ from peerd.model.resource import Resource
 from peerd.model.types import ADDRESS, DELTA_METHOD, FEDERATED_SERVICE, PEER_INFO, SEGMENT
 from peerd.model.wire import field
 from peerd.protocol.envelope import parse_delta_request
-from peerd.protocol.heartbeat import HeartbeatRules
 from peerd.protocol.peer_state import PeerState
 from peerd.protocol.peer_wire import HEARTBEAT_METHOD, Sync, SyncState, encode_sync
 from peerd.transport.base import Stream
 from peerd.transport.http2 import Http2Server
 from peerd.transport.tls import FixedTls, TlsMaterial
 from tests.support.mesh_certs import Authority
-from tests.support.peering import PeeringCluster, renamed, service
+from tests.support.peering import PeeringCluster, handshakes_over, renamed, service
 
-FAST = HeartbeatRules(interval=0.3, stale_after=0.9)
 INFO = PeerInfo("hostile", "hostile-net", "cluster.local", "some-lineage")
 MESSAGE = 1 << 20
 Behaviour = Callable[["Hostile"], Awaitable[None]]
@@ -98,11 +96,12 @@ def with_version(resource: Resource, version: str) -> bytes:
 
 def exporting(*services: FederatedService, info: PeerInfo = INFO) -> Behaviour:
     """A peer that says these, all of them in sync, and then nothing."""
+    resources = summaries(*services)
 
     async def behave(peer: Hostile) -> None:
         await peer.introduce(info)
         await peer.nothing_of(SEGMENT, ADDRESS)
-        await peer.export(FEDERATED_SERVICE, *summaries(*services))
+        await peer.export(FEDERATED_SERVICE, *resources)
         await peer.idle()
 
     return behave
@@ -135,19 +134,20 @@ async def hostile(
         yield await server.start(), streams
     finally:
         await server.close(0)
+        await handshakes_over(server)
 
 
 @asynccontextmanager
 async def east_with_healthy_peer(
-    network: str = "", rules: HeartbeatRules = FAST
+    network: str = "",
 ) -> AsyncIterator[tuple[Authority, PeeringCluster, PeeringCluster]]:
     """East, with west linked and live; on *network* both, where one is named.
 
-    With *rules* that leave time where a flood is made on the same event loop: it holds up heartbeats, too.
+    Their heartbeats have all the time that those of clusters have: floods are made on the same event loop.
     """
     root = Authority("root")
-    east = PeeringCluster("east", Authority("east", root), rules=rules)
-    west = PeeringCluster("west", Authority("west", root), rules=rules)
+    east = PeeringCluster("east", Authority("east", root))
+    west = PeeringCluster("west", Authority("west", root))
     if network:
         east.info, west.info = (renamed(each.info, network=network) for each in (east, west))
     await east.start()
