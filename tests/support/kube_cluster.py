@@ -242,7 +242,7 @@ class KubeCluster:
         self._ways[dead.name].ports = [other.ports["xds"]]
 
     async def until(self, look: Callable[[], Any], seconds: float, what: str) -> Any:
-        """What *look*, awaitable or not, gives once it is true; where it asserts or looks up in vain, not yet."""
+        """What *look*, awaitable or not, gives once it is true; what asserts or finds nothing: not yet."""
         last: object = None
         end = time.monotonic() + seconds
         while time.monotonic() < end:
