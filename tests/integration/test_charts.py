@@ -241,7 +241,9 @@ def test_the_kustomize_base_is_what_the_chart_makes(charts_cluster):
     base = CHARTS.parent / "base"
     listed = yaml.safe_load((base / "kustomization.yaml").read_text())["resources"]
     files = {path.name for path in base.glob("*.yaml")} - {"kustomization.yaml"}
-    assert sorted(listed) == sorted(files), "and no CRD, which would take its objects along when it is deleted"
+    assert sorted(listed) == sorted(files), (
+        "and no CRD, which would take its objects along when it is deleted"
+    )
     done = subprocess.run(
         [sys.executable, base.parent / "render.py", "--check"], capture_output=True, text=True, check=False
     )

@@ -62,7 +62,9 @@ class Rig:
         self._kept.settle(frozenset())
 
     def _watch(self, plural, where, name, tree):
-        self._kept.observe([OwnChange(KINDS[plural], ObjectKey(where, name), tree)])
+        """As the source tells it: objects of ours, and what is gone."""
+        if tree is None or tree["metadata"].get("labels", {}).get("peerd.io/generated"):
+            self._kept.observe([OwnChange(KINDS[plural], ObjectKey(where, name), tree)])
 
     async def work(self, seconds=0):
         """Write what follows from the present derivation, while so many seconds pass."""
