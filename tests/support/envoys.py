@@ -145,7 +145,9 @@ class StaticEnvoy:
 
     async def start(self) -> None:
         """Start it and wait until it listens."""
-        given = msgspec.structs.replace(settings(self._directory, block=self.block), locality=self._locality)
+        given = msgspec.structs.replace(
+            settings(self._directory, block=self.block), locality=self._locality or Locality()
+        )
         prepare(self.ca, given)
         path = self._directory / BOOTSTRAP_FILE
         tree = json.loads(path.read_text())
