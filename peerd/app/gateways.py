@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+from peerd.app.gateway_views import GatewayPlaces, GatewayViews
 from peerd.derive.commit import Commit
 from peerd.model.caller import Caller, CallerKind
 from peerd.model.gateway_config import OwnGateway
@@ -9,8 +10,9 @@ from peerd.model.identity import SpiffeId
 from peerd.model.resource import ResourceChange
 from peerd.model.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from peerd.protocol.envelope import Node
+from peerd.protocol.rules import TypeRules
 from peerd.serve.authentication import Authenticate, by_certificate, chain
-from peerd.serve.gateways import check_gateway
+from peerd.serve.gateways import check_gateway, gateway_rules
 from peerd.serve.node import check_node
 
 TYPES = (CLUSTER, ENDPOINT, LISTENER, ROUTE)
@@ -30,12 +32,19 @@ class Gateways:
         self._trust_domain = trust_domain
         self._own: dict[str, OwnGateway] = {}
         self._routed = False
+        self.places = GatewayPlaces()
+        self._views = GatewayViews(self.places)
         self.authenticate: Authenticate = chain(by_certificate(CallerKind.GATEWAY, self._identities))
 
     @property
     def types(self) -> tuple[str, ...]:
         """What the store holds for gateways."""
         return TYPES if self._active else ()
+
+    @property
+    def rules(self) -> dict[str, TypeRules]:
+        """How they are served."""
+        return gateway_rules(self._views.view) if self._active else {}
 
     def resources(self, commit: Commit) -> Iterator[ResourceChange]:
         """One revision of derivation, encoded."""
@@ -50,6 +59,7 @@ class Gateways:
         for name, cluster in commit.gateway_clusters:
             yield ResourceChange(CLUSTER, name, None if cluster is None else envoy.encode_cluster(cluster))
         for name, members in commit.gateway_endpoints:
+            self._views.put(name, members)
             yield ResourceChange(ENDPOINT, name, None if members is None else envoy.encode_endpoints(members))
         for name, listener in commit.gateway_listeners:
             made = None if listener is None else envoy_listeners.encode_listener(listener)

@@ -42,7 +42,6 @@ from peerd.serve.authorisation import Authorisation
 from peerd.serve.certificates import CertificateService
 from peerd.serve.connections import ConnectionRegistry
 from peerd.serve.debug_types import DebugTypes
-from peerd.serve.gateways import gateway_rules
 from peerd.serve.other_roots import OtherRoots
 from peerd.serve.pods import PodIndex
 from peerd.state.directory import prepare
@@ -132,7 +131,7 @@ class Peerd:
         self._views = Views(self.snapshot, self.store, lambda: self._not_ready)
         self.ads = AdsService(
             self.store,
-            ztunnel_rules(self._withholding()) | (gateway_rules() if config.gateway_addr else {}),
+            ztunnel_rules(self._withholding()) | self.gateways.rules,
             authenticate=self._authenticate,
             allowed=self._authorisation.allowed,
             refusal=self._authorisation.refusal,
@@ -225,7 +224,7 @@ class Peerd:
 
     def _intake(self) -> Intake:
         intake = self.objects
-        intake.followers += [self.pods.apply, self.other_roots.apply]
+        intake.followers += [self.pods.apply, self.other_roots.apply, self.gateways.places.apply]
         if self._parts.kube is not None:
             watch = LineageWatch(self.problems, self._config.system_namespace, self.lineage)
             intake.followers.append(watch)

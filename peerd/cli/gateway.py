@@ -62,7 +62,12 @@ _EXAMPLE = """
 @click.option("--bind", default=ANY_IPV4, show_default=True, help="The address that its ports are bound to.")
 @click.option("--health", default="0.0.0.0:15021", show_default=True, metavar="HOST:PORT")
 @click.option("--stats", default="0.0.0.0:15020", show_default=True, metavar="HOST:PORT")
-@click.option("--locality", default="", metavar="REGION/ZONE/SUBZONE", help="Where this replica runs.")
+@click.option(
+    "--locality",
+    default="",
+    metavar="REGION/ZONE/SUBZONE",
+    help="Where this replica runs, if not where its Pod's node is.",
+)
 @click.option(
     "--drain-notice-seconds", default=5.0, show_default=True, help="What load balancers are given to notice."
 )

@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from peerd.derive import labels
 from peerd.derive.addresses import pack
 from peerd.derive.engine import Collection, Context, Engine, Input
-from peerd.derive.gateway_endpoints import Member, places
+from peerd.derive.gateway_endpoints import RANKED, Member, places
 from peerd.derive.gateways import gateway_service_account, hbone_port
+from peerd.derive.global_names import global_distribution
 from peerd.derive.global_services import GlobalServices
 from peerd.derive.mesh import Mesh
 from peerd.derive.problems import error, keyed, name_of
@@ -29,6 +30,7 @@ from peerd.model.gateway_config import (
     OwnGateway,
 )
 from peerd.model.kube.gateway import Gateway
+from peerd.model.service import Mode, Scope
 from peerd.model.workload import TunnelProtocol, Workload, WorkloadStatus
 
 EAST_WEST_CLASS = "istio-eastwest"
@@ -80,6 +82,14 @@ def clusters(service: FederatedService) -> dict[str, GatewayCluster]:
     return found
 
 
+def preference(distribution: str) -> tuple[Scope, ...]:
+    """What a service's own word prefers among the endpoints of its cluster (D26); mostly nothing."""
+    balancing = global_distribution(distribution, None)
+    if balancing is None or balancing.mode is not Mode.FAILOVER:
+        return ()
+    return tuple(scope for scope in balancing.routing_preference if scope in RANKED)
+
+
 class GatewayConfig:
     """Listeners and clusters by name, endpoints under theirs, own gateways under `<namespace>/<name>`."""
 
@@ -128,13 +138,14 @@ class GatewayConfig:
             return {}
         name = f"{service.namespace}/{service.global_host}"
         waypoints = self._waypoints(ctx, scoped)
+        prefers = preference(service.distribution) if waypoints is None else ()
         found = {}
         for port in service.ports:
             members = waypoints
             if members is None:
                 members = self._healthy(ctx, name, port.number)
             eds = endpoints_name(service, port.number)
-            found[eds] = GatewayEndpoints(eds, places(members))
+            found[eds] = GatewayEndpoints(eds, places(members, prefers), prefers)
         return found
 
     def _healthy(self, ctx: Context, service: str, port: int) -> list[Member]:

@@ -12,7 +12,8 @@ from google.protobuf.wrappers_pb2 import UInt32Value
 from peerd.api.envoy import gateway_pb2 as pb
 from peerd.encode.frame import any_header, frame, version_of
 from peerd.limits import GATEWAY_TUNNELS
-from peerd.model.gateway_config import GatewayCluster, GatewayEndpoint, GatewayEndpoints, GatewayPlace
+from peerd.model.address import Locality
+from peerd.model.gateway_config import GatewayCluster, GatewayEndpoint, GatewayEndpoints
 from peerd.model.resource import Resource
 from peerd.model.types import CLUSTER, ENDPOINT
 
@@ -75,19 +76,32 @@ def encode_cluster(cluster: GatewayCluster) -> Resource:
 
 def encode_endpoints(endpoints: GatewayEndpoints) -> Resource:
     """The resource named as the endpoints are, also where nobody answers: Envoy waits for it."""
+    merged: dict[tuple[int, Locality], list[GatewayEndpoint]] = {}
+    for place in endpoints.places:
+        merged.setdefault((place.priority, place.locality), []).extend(place.endpoints)
     message = pb.ClusterLoadAssignment(
-        cluster_name=endpoints.name, endpoints=[_place(place) for place in endpoints.places]
+        cluster_name=endpoints.name,
+        endpoints=[_place(*key, sorted(found)) for key, found in sorted(merged.items())],
     )
     payload = message.SerializeToString(deterministic=True)
-    version = version_of(payload)
+    version = version_of(payload + _unseen(endpoints))
     return Resource(endpoints.name, version, frame(endpoints.name, version, _ENDPOINT_TYPE, payload))
 
 
-def _place(place: GatewayPlace) -> pb.LocalityLbEndpoints:
-    locality = place.locality
+def _unseen(endpoints: GatewayEndpoints) -> bytes:
+    """What ranks endpoints otherwise though these bytes are the same: a new version has them looked at."""
+    parts = [f"{scope:d}".encode() for scope in endpoints.prefers]
+    for place in endpoints.places:
+        if place.node:
+            parts += [place.node.encode(), *(endpoint.address for endpoint in place.endpoints)]
+    return b"\n".join(parts)
+
+
+def _place(priority: int, locality: Locality, endpoints: list[GatewayEndpoint]) -> pb.LocalityLbEndpoints:
     return pb.LocalityLbEndpoints(
         locality=pb.Locality(region=locality.region, zone=locality.zone, sub_zone=locality.subzone),
-        lb_endpoints=[_endpoint(endpoint) for endpoint in place.endpoints],
+        lb_endpoints=[_endpoint(endpoint) for endpoint in endpoints],
+        priority=priority,
     )
 
 

@@ -55,6 +55,7 @@ EXPORTED, MALFORMED, NOT_CONNECT = "exported", "malformed-authority", "not-conne
 _PREFIX = "type.googleapis.com/envoy."
 _NETWORK = "extensions.filters.network"
 _RETRY = "extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+_RETRY_PRIORITY = "extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
 
 # In ztunnel's words, as far as it has them.
 _TUNNEL_LOG: Mapping[str, str] = {
@@ -143,6 +144,11 @@ def encode_route() -> Resource:
             retry_policy=pb.RetryPolicy(
                 retry_on="connect-failure",
                 num_retries=UInt32Value(value=3),
+                # Where a whole place is dead, the next one's turn comes at once.
+                retry_priority=pb.Extension(
+                    name="envoy.retry_priorities.previous_priorities",
+                    typed_config=_any(_RETRY_PRIORITY, pb.PreviousPrioritiesConfig(update_frequency=1)),
+                ),
                 retry_host_predicate=[
                     pb.Extension(name="envoy.retry_host_predicates.previous_hosts", typed_config=_any(_RETRY))
                 ],

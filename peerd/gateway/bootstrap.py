@@ -11,7 +11,7 @@ from peerd.encode.envoy_listeners import IDENTITY_FILE, IDENTITY_SECRET, PEERS_C
 from peerd.gateway.files import ROOTS_FILE, ROOTS_SECRET
 from peerd.gateway.settings import GatewaySettings
 from peerd.limits import GATEWAY_CONNECTIONS, GATEWAY_RESETS
-from peerd.model.gateway_config import BIND_ADDRESS, GATEWAY_NAME, READY_PATH
+from peerd.model.gateway_config import BIND_ADDRESS, GATEWAY_NAME, PLACE, READY_PATH
 from peerd.transport.address import split_address
 
 ADMIN_SOCKET = "admin.sock"
@@ -44,6 +44,7 @@ def bootstrap(settings: GatewaySettings) -> str:
                 "CLUSTER_ID": settings.cluster_id,
                 GATEWAY_NAME: settings.name,
                 BIND_ADDRESS: settings.bind,
+                PLACE: "/".join((locality.region, locality.zone, locality.subzone)).rstrip("/"),
             },
         },
         "dynamic_resources": {

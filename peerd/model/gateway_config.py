@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from peerd.model.address import Locality
 from peerd.model.record import Record
+from peerd.model.service import Scope
 
 ANY_IPV4 = "0.0.0.0"  # noqa: S104 (a Pod's own network namespace)
 ANY_IPV6 = "::"
@@ -16,7 +17,11 @@ BOOTSTRAP_FILE = "envoy.json"
 
 GATEWAY_NAME = "GATEWAY_NAME"
 BIND_ADDRESS = "BIND_ADDRESS"
-"""A replica's node metadata, beside NAMESPACE: its Gateway's name, and the address that it binds."""
+PLACE = "LOCALITY"
+"""A replica's node metadata, beside NAMESPACE: its Gateway's name, the address that it binds, where it runs.
+
+A place is `<region>/<zone>/<subzone>`, empty where its Pod's node tells.
+"""
 
 
 class ListenerKind(StrEnum):
@@ -73,17 +78,33 @@ class GatewayEndpoint(Record, frozen=True, order=True):
 
 
 class GatewayPlace(Record, frozen=True, order=True):
-    """Endpoints of one locality, by address."""
+    """Endpoints of one locality, by address.
+
+    `node` is told where the service prefers the caller's own. Lower priorities are for when those above fail.
+    """
 
     locality: Locality
     endpoints: tuple[GatewayEndpoint, ...]
+    node: str = ""
+    priority: int = 0
 
 
 class GatewayEndpoints(Record, frozen=True):
-    """Who answers for one port of an exported service; nobody where `places` is empty."""
+    """Who answers for one port of an exported service; nobody where `places` is empty.
+
+    `prefers` is what an endpoint should share with the gateway, the most important first (D26).
+    """
 
     name: str
     places: tuple[GatewayPlace, ...] = ()
+    prefers: tuple[Scope, ...] = ()
+
+
+class Standpoint(Record, frozen=True):
+    """Where a gateway's replica runs; the empty string is unknown."""
+
+    locality: Locality = Locality()
+    node: str = ""
 
 
 class OwnGateway(Record, frozen=True):

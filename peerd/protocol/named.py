@@ -87,7 +87,8 @@ class Names:
         if not (puts or removals or always):
             return ()
         subscription.said_again(puts)
-        return source.answer(subscription.span("d"), puts, removals, aliases=True)
+        view = None if subscription.wildcard else subscription.view
+        return source.answer(subscription.span("d"), puts, removals, aliases=True, view=view)
 
     def _changed(
         self,
@@ -104,7 +105,7 @@ class Names:
                 removals[token] = None
                 self.unfollow(subscription, token)
             for name in (*source.resolve(token), *source.members(token)):
-                resource = source.get(name)
+                resource = subscription.get(name)
                 if resource is None or held.get(name) == resource.version:
                     continue
                 if not keep_back(subscription, (name,), ()):
@@ -116,7 +117,7 @@ class Names:
         waiting = list(puts)
         while waiting:
             name = waiting.pop()
-            resource = source.get(name)
+            resource = subscription.get(name)
             if resource is None:
                 continue
             known, held[name] = name in held, resource.version

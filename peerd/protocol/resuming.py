@@ -77,7 +77,7 @@ class Resuming:
             if index % wildcard.SLICE == 0:
                 yield
             name, version = read_map_entry(entry)
-            present = source.get(name)
+            present = subscription.get(name)
             equal = present is not None and version == present.version
             kept = not equal and bool(withhold(subscription, (name,)))
             if present is None and not kept:

@@ -5,6 +5,7 @@ from enum import Enum
 from typing import Protocol
 
 from peerd.model.record import Record
+from peerd.model.resource import Resource
 from peerd.protocol.envelope import Node
 
 
@@ -48,6 +49,10 @@ class Withheld(Protocol):
         ...
 
 
+View = Callable[[Resource], Resource]
+"""What one client is told instead of a resource, under the same name; equal views tell the same."""
+
+
 class _Nothing:
     """`Withheld` of types of which every client is told everything."""
 
@@ -77,7 +82,8 @@ class TypeRules(Record, frozen=True, gc=True):
     decision D8). `own_groups`: groups that a client without the wildcard follows by itself (decision D12);
     `own_only`: it gets these and nothing else, whatever it asks for (decision D37).
     `member_groups`: groups that a client which holds a name follows with it. `withheld` says what a client is
-    not told for now (decision D13). `resume` is the digest hook of peers.
+    not told for now (decision D13). `resume` is the digest hook of peers. `view` gives how the names that a
+    client asked for look to it, None for as they are; another view is noticed at the next `review`.
 
     Unlike other records it holds what may lead back to it, and takes part in garbage collection.
     """
@@ -91,3 +97,4 @@ class TypeRules(Record, frozen=True, gc=True):
     member_groups: Callable[[str], tuple[str, ...]] | None = None
     withheld: Withheld = NOTHING_WITHHELD
     resume: Resume | None = None
+    view: Callable[[Node], View | None] | None = None

@@ -217,9 +217,15 @@ class DeltaServer:
                 break
 
     def review(self) -> bool:
-        """What was withheld (decision D13) may be so no longer; returns whether something is owed now."""
+        """What was withheld (decision D13) may be so no longer, and what a client is told may look otherwise.
+
+        Returns whether something is owed now.
+        """
         owed, self._rest_at = False, -1
         for subscription in self._ordered:
+            if subscription.look(self.node) and not subscription.wildcard:
+                subscription.dirty |= subscription.subscribed
+                owed = True
             for name in release(subscription):
                 if not subscription.wildcard:
                     subscription.dirty.add(name)
@@ -234,6 +240,11 @@ class DeltaServer:
         """The stream ended."""
         for subscription in self._ordered:
             self._by_name.forget(subscription)
+
+    @property
+    def reviewable(self) -> bool:
+        """Whether `review` may find anything."""
+        return any(each.withheld or each.rules.view is not None for each in self._ordered)
 
     @property
     def withholding(self) -> int:
@@ -261,6 +272,7 @@ class DeltaServer:
                 self._strangers.setdefault(url, True)
             return None
         subscription = Subscription(url, rules, self._source.collection(url), now)
+        subscription.look(self.node)
         self._subscriptions[url] = subscription
         self._by_url[url.encode()] = subscription
         self._ordered = tuple(self._subscriptions[u] for u in self._rules if u in self._subscriptions)

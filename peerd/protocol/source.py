@@ -1,6 +1,6 @@
 """What a delta server needs from where resources are kept; `peerd/resources` gives it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from peerd.model.frame import Frame
@@ -82,9 +82,15 @@ class TypeSource(Protocol):
         ...
 
     def answer(
-        self, span: str, puts: Iterable[str], removals: Iterable[str], *, aliases: bool = False
+        self,
+        span: str,
+        puts: Iterable[str],
+        removals: Iterable[str],
+        *,
+        aliases: bool = False,
+        view: Callable[[Resource], Resource] | None = None,
     ) -> tuple[Frame, ...]:
-        """A response of one stream's own."""
+        """A response of one stream's own, with what *view* makes of each resource."""
         ...
 
     def notice(self, span: str, frames: Iterable[bytes]) -> tuple[Frame, ...]:

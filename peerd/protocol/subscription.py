@@ -6,8 +6,10 @@ from enum import Enum
 from peerd.limits import REJECTIONS_PER_STREAM, hit
 from peerd.model.frame import Frame
 from peerd.model.record import Record
+from peerd.model.resource import Resource
+from peerd.protocol.envelope import Node
 from peerd.protocol.errors import UnexpectedRequestError
-from peerd.protocol.rules import Offer, TypeRules
+from peerd.protocol.rules import Offer, TypeRules, View
 from peerd.protocol.source import TypeSource
 
 
@@ -123,6 +125,7 @@ class Subscription:
         "tokens",
         "type_url",
         "versions",
+        "view",
         "wildcard",
         "withheld",
     )
@@ -134,6 +137,7 @@ class Subscription:
         self.asked_at = now
         self._lags = bool(rules.removals_after)
         self.state = State.NEW
+        self.view: View | None = None
         self.wildcard = False
         self.base = 0  # where the client was before the answer that `queue` is of
         self.cursor = 0  # what the client has, once it applied all that was sent
@@ -164,6 +168,17 @@ class Subscription:
         self._sent_at: float | None = None
         self._acked_at: float | None = None
         self._error_at: float | None = None
+
+    def get(self, name: str) -> Resource | None:
+        """A resource as this client is told it under its name."""
+        resource = self.source.get(name)
+        return resource if resource is None or self.view is None or self.wildcard else self.view(resource)
+
+    def look(self, node: Node) -> bool:
+        """Take the view that the client has now; whether it is another one."""
+        view = None if self.rules.view is None else self.rules.view(node)
+        changed, self.view = view != self.view, view
+        return changed
 
     def move(self, event: Event) -> None:
         """Take a transition.
@@ -237,7 +252,7 @@ class Subscription:
             return False
         self._error, self._error_at = error, now
         for name, reason in self._reasons(error):
-            resource = self.source.get(name) if name else None
+            resource = self.get(name) if name else None
             if len(self.rejections) >= REJECTIONS_PER_STREAM.value and name not in self.rejections:
                 hit(REJECTIONS_PER_STREAM)
                 continue
@@ -277,7 +292,7 @@ class Subscription:
     def _forget_rejections(self) -> None:
         """A rejection lasts until its resource changed and the client took that."""
         for name, rejection in list(self.rejections.items()):
-            resource = self.source.get(name)
+            resource = self.get(name)
             if (resource.version if resource else "") != rejection.version or not name:
                 del self.rejections[name]
 

@@ -1,7 +1,7 @@
 """The published resources of one type, and what can be asked of them."""
 
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping
 from collections.abc import Collection as Sized
-from collections.abc import Generator, Hashable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TypeVar
 
@@ -232,10 +232,21 @@ class Collection:
         return self.log.span(since, self.revision)
 
     def answer(
-        self, span: str, puts: Iterable[str], removals: Iterable[str], *, aliases: bool = False
+        self,
+        span: str,
+        puts: Iterable[str],
+        removals: Iterable[str],
+        *,
+        aliases: bool = False,
+        view: Callable[[Resource], Resource] | None = None,
     ) -> tuple[Frame, ...]:
-        """A response of one stream's own; `span` makes its nonce unique there. Absent names are left out."""
+        """A response of one stream's own; `span` makes its nonce unique there. Absent names are left out.
+
+        *view* gives what that stream is told instead of a resource.
+        """
         found = [resource for name in puts if (resource := self._current.get(name)) is not None]
+        if view is not None:
+            found = [view(resource) for resource in found]
         frames = [with_aliases(r) if aliases else r.frame for r in found]
         return self._writer.write(f"{span}-{self.revision}", self.revision, frames, removals)
 

@@ -120,7 +120,7 @@ class AdsStream:
         """End the stream where the client neither reads nor answers in time."""
         try:
             self.machine.check(self._clock.monotonic())
-            owed = self.machine.withholding and self.machine.review()
+            owed = self.machine.reviewable and self.machine.review()
         except Exception as error:  # noqa: BLE001 (told to `end`; others are checked after this one)
             self.end(_closed(error))
             return

@@ -1,12 +1,12 @@
 """East-west gateways as clients: how their types are served, and who may say to be which (decision D37)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from peerd.model.caller import Caller
 from peerd.model.gateway_config import BIND_ADDRESS, GATEWAY_NAME, OwnGateway, gateway_group
 from peerd.model.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from peerd.protocol.envelope import Node
-from peerd.protocol.rules import TypeRules
+from peerd.protocol.rules import TypeRules, View
 from peerd.serve.node import check_node
 from peerd.transport.base import StatusCode, StreamClosed
 
@@ -16,15 +16,15 @@ def gateway_of(node: Node) -> str:
     return f"{node.text('NAMESPACE')}/{node.text(GATEWAY_NAME)}"
 
 
-def gateway_rules() -> dict[str, TypeRules]:
+def gateway_rules(view: Callable[[Node], View | None] | None = None) -> dict[str, TypeRules]:
     """How Envoy's types are served.
 
-    Clusters and the route are the same for all gateways; endpoints are asked for by name; of listeners each
-    gateway is given its own.
+    Clusters and the route are the same for all gateways; endpoints are asked for by name, and *view* says how
+    they look to a gateway; of listeners each gateway is given its own.
     """
     return {
         CLUSTER: TypeRules(),
-        ENDPOINT: TypeRules(),
+        ENDPOINT: TypeRules(view=view),
         LISTENER: TypeRules(
             own_groups=lambda node: (gateway_group(gateway_of(node), node.text(BIND_ADDRESS)),),
             own_only=True,

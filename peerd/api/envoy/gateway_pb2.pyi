@@ -333,8 +333,14 @@ class RouteMatch(_message.Message):
     headers: _containers.RepeatedCompositeFieldContainer[HeaderMatcher]
     def __init__(self, prefix: _Optional[str] = ..., connect_matcher: _Optional[_Union[RouteMatch.ConnectMatcher, _Mapping]] = ..., headers: _Optional[_Iterable[_Union[HeaderMatcher, _Mapping]]] = ...) -> None: ...
 
+class PreviousPrioritiesConfig(_message.Message):
+    __slots__ = ("update_frequency",)
+    UPDATE_FREQUENCY_FIELD_NUMBER: _ClassVar[int]
+    update_frequency: int
+    def __init__(self, update_frequency: _Optional[int] = ...) -> None: ...
+
 class RetryPolicy(_message.Message):
-    __slots__ = ("retry_on", "num_retries", "retry_host_predicate", "host_selection_retry_max_attempts", "retry_back_off")
+    __slots__ = ("retry_on", "num_retries", "retry_priority", "retry_host_predicate", "host_selection_retry_max_attempts", "retry_back_off")
     class RetryBackOff(_message.Message):
         __slots__ = ("base_interval", "max_interval")
         BASE_INTERVAL_FIELD_NUMBER: _ClassVar[int]
@@ -344,15 +350,17 @@ class RetryPolicy(_message.Message):
         def __init__(self, base_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
     RETRY_ON_FIELD_NUMBER: _ClassVar[int]
     NUM_RETRIES_FIELD_NUMBER: _ClassVar[int]
+    RETRY_PRIORITY_FIELD_NUMBER: _ClassVar[int]
     RETRY_HOST_PREDICATE_FIELD_NUMBER: _ClassVar[int]
     HOST_SELECTION_RETRY_MAX_ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     RETRY_BACK_OFF_FIELD_NUMBER: _ClassVar[int]
     retry_on: str
     num_retries: _wrappers_pb2.UInt32Value
+    retry_priority: Extension
     retry_host_predicate: _containers.RepeatedCompositeFieldContainer[Extension]
     host_selection_retry_max_attempts: int
     retry_back_off: RetryPolicy.RetryBackOff
-    def __init__(self, retry_on: _Optional[str] = ..., num_retries: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., retry_host_predicate: _Optional[_Iterable[_Union[Extension, _Mapping]]] = ..., host_selection_retry_max_attempts: _Optional[int] = ..., retry_back_off: _Optional[_Union[RetryPolicy.RetryBackOff, _Mapping]] = ...) -> None: ...
+    def __init__(self, retry_on: _Optional[str] = ..., num_retries: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., retry_priority: _Optional[_Union[Extension, _Mapping]] = ..., retry_host_predicate: _Optional[_Iterable[_Union[Extension, _Mapping]]] = ..., host_selection_retry_max_attempts: _Optional[int] = ..., retry_back_off: _Optional[_Union[RetryPolicy.RetryBackOff, _Mapping]] = ...) -> None: ...
 
 class RouteAction(_message.Message):
     __slots__ = ("cluster_header", "timeout", "retry_policy", "upgrade_configs")
@@ -516,12 +524,14 @@ class LbEndpoint(_message.Message):
     def __init__(self, endpoint: _Optional[_Union[Endpoint, _Mapping]] = ..., load_balancing_weight: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ...) -> None: ...
 
 class LocalityLbEndpoints(_message.Message):
-    __slots__ = ("locality", "lb_endpoints")
+    __slots__ = ("locality", "lb_endpoints", "priority")
     LOCALITY_FIELD_NUMBER: _ClassVar[int]
     LB_ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     locality: Locality
     lb_endpoints: _containers.RepeatedCompositeFieldContainer[LbEndpoint]
-    def __init__(self, locality: _Optional[_Union[Locality, _Mapping]] = ..., lb_endpoints: _Optional[_Iterable[_Union[LbEndpoint, _Mapping]]] = ...) -> None: ...
+    priority: int
+    def __init__(self, locality: _Optional[_Union[Locality, _Mapping]] = ..., lb_endpoints: _Optional[_Iterable[_Union[LbEndpoint, _Mapping]]] = ..., priority: _Optional[int] = ...) -> None: ...
 
 class ClusterLoadAssignment(_message.Message):
     __slots__ = ("cluster_name", "endpoints")

@@ -4,10 +4,18 @@ from typing import Any
 
 import pytest
 
-from peerd.derive.gateway_config import exposed_port, listeners
-from peerd.derive.gateway_endpoints import Member, places
+from peerd.derive.gateway_config import exposed_port, listeners, preference
+from peerd.derive.gateway_endpoints import Member, places, ranked
 from peerd.model.address import Locality
-from peerd.model.gateway_config import GatewayEndpoint, GatewayListener, ListenerKind
+from peerd.model.gateway_config import (
+    GatewayEndpoint,
+    GatewayEndpoints,
+    GatewayListener,
+    GatewayPlace,
+    ListenerKind,
+    Standpoint,
+)
+from peerd.model.service import Scope
 from tests.support.clusters import Cluster, gone, namespace, node, pod, put, service, system
 
 GLOBAL = {"solo.io/service-scope": "global"}
@@ -286,3 +294,70 @@ def test_weights_stay_in_proportion_within_what_envoy_takes():
     found = places([Member(b"\x0a\0\0\1", weight=4_000_000_000), Member(b"\x0a\0\0\2", weight=3)])
     assert [each.weight for each in found[0].endpoints] == [65_535, 1]
     assert found[0].locality == Locality()
+
+
+@pytest.mark.parametrize(
+    ("word", "prefers"),
+    [
+        ("PreferClose", (Scope.REGION, Scope.ZONE)),
+        ("prefersamezone", (Scope.REGION, Scope.ZONE)),
+        ("PreferSameNode", (Scope.REGION, Scope.ZONE, Scope.SUBZONE, Scope.NODE)),
+        ("PreferRegion", (Scope.REGION,)),
+        ("PreferNetwork", ()),
+        ("Any", ()),
+        ("", ()),
+    ],
+)
+def test_the_services_own_word_says_what_is_near(word, prefers):
+    """Network and cluster are the gateway's own in any case (D26)."""
+    assert preference(word) == prefers
+    changes = (service("reviews", GLOBAL, trafficDistribution=word), pod("a", "reviews", "10.0.0.1"))
+    cluster = Cluster("west", [system("west"), *changes])
+    assert cluster.gateway_endpoints[EDS].prefers == prefers
+
+
+def test_nodes_are_told_apart_only_where_that_is_asked_for():
+    """Otherwise each of a thousand Pods would be a place of its own."""
+    members = [Member(bytes((10, 0, 0, n)), node=f"node-{n}") for n in range(4)]
+    assert len(places(members, (Scope.REGION, Scope.ZONE))) == 1
+    assert [each.node for each in places(members, (Scope.NODE,))] == ["node-0", "node-1", "node-2", "node-3"]
+
+
+@pytest.mark.parametrize(
+    ("prefers", "here", "priorities"),
+    [
+        ((Scope.REGION, Scope.ZONE), Standpoint(Locality("r1", "a")), [0, 0, 1, 2]),
+        ((Scope.REGION, Scope.ZONE), Standpoint(Locality("r1", "x")), [0, 0, 0, 1]),
+        ((Scope.REGION, Scope.ZONE), Standpoint(Locality("r9", "a")), [0, 0, 0, 0]),
+        ((Scope.REGION,), Standpoint(Locality("r2", "z")), [1, 1, 1, 0]),
+        (
+            (Scope.REGION, Scope.ZONE, Scope.SUBZONE, Scope.NODE),
+            Standpoint(Locality("r1", "a"), "n2"),
+            [1, 0, 2, 3],
+        ),
+        ((), Standpoint(Locality("r1", "a")), [0, 0, 0, 0]),
+    ],
+)
+def test_places_are_ranked_by_the_leading_preferences_that_they_share(prefers, here, priorities):
+    """As ztunnel does; a zone of that name in another region is another zone. Envoy wants no gaps."""
+    where = (("r1", "a", "n1"), ("r1", "a", "n2"), ("r1", "b", "n3"), ("r2", "a", "n4"))
+    given = GatewayEndpoints(
+        EDS, tuple(GatewayPlace(Locality(region, zone), (), node) for region, zone, node in where), prefers
+    )
+    found = ranked(given, here)
+    assert [each.priority for each in found.places] == priorities
+
+
+def test_a_waypoints_pods_are_not_ranked_by_the_word_of_the_service_behind():
+    """Who stands before the service has Pods of its own, elsewhere."""
+    cluster = Cluster(
+        "west",
+        [
+            system("west"),
+            service("reviews", USES, trafficDistribution="PreferClose"),
+            pod("a", "reviews", "10.0.0.1"),
+            *waypoint(7, 8),
+        ],
+    )
+    assert endpoints(cluster) == {"": [(7, 1), (8, 1)]}
+    assert cluster.gateway_endpoints[EDS].prefers == ()

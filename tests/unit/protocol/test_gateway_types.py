@@ -1,9 +1,9 @@
 """Envoy's types over the same machine: own resources only, and nothing again that a client holds (D37)."""
 
-from peerd.model.resource import ResourceChange
+from peerd.model.resource import Resource, ResourceChange
 from peerd.model.types import ENDPOINT, LISTENER
-from peerd.protocol.envelope import DeltaResponse, delta_request, parse_delta_response
-from peerd.protocol.rules import TypeRules
+from peerd.protocol.envelope import DeltaResponse, Node, delta_request, parse_delta_response
+from peerd.protocol.rules import TypeRules, View
 from peerd.resources.store import ResourceStore
 from tests.support.delta import Driver, resource
 
@@ -89,3 +89,90 @@ def test_a_resuming_client_is_not_told_again_what_it_holds_and_asks_for() -> Non
     assert told(machine) == (["y", "z"], ["gone"])
     machine.publish(endpoints("x", b"2"))
     assert told(machine) == (["x"], [])
+
+
+class Place:
+    """Where a client looks from: from there payloads are other ones."""
+
+    def __init__(self) -> None:
+        self.view: View | None = None
+
+    def move(self, payload: bytes) -> None:
+        """Every name looks like this from now on."""
+
+        def view(found: Resource) -> Resource:
+            return resource(found.name, payload, type_url=ENDPOINT)
+
+        self.view = view
+
+    def of(self, _node: Node) -> View | None:
+        """The rule."""
+        return self.view
+
+
+def seen(machine: Driver) -> dict[str, bytes]:
+    """What is told, by name."""
+    return {each.name: each.payload for response in answers(machine) for each in response.resources}
+
+
+def placed(*changes: ResourceChange) -> tuple[Driver, Place]:
+    """A driver whose client looks from a place."""
+    place = Place()
+    place.move(b"near")
+    rules = {ENDPOINT: TypeRules(view=place.of)}
+    machine = Driver(ResourceStore((ENDPOINT,), "test"), rules=rules, types=())
+    machine.publish(*changes)
+    return machine, place
+
+
+def test_a_client_is_told_what_a_name_looks_like_to_it() -> None:
+    """And nothing where that stays the same though the resource changes."""
+    machine, _ = placed(endpoints("x"))
+    machine.request(delta_request(ENDPOINT, subscribe=("x",)))
+    assert seen(machine) == {"x": b"near"}
+    machine.publish(endpoints("x", b"2"))
+    assert seen(machine) == {}
+    machine.publish(ResourceChange(ENDPOINT, "x", None))
+    assert told(machine) == ([], ["x"])
+
+
+def test_a_client_that_looks_from_elsewhere_is_told_at_the_next_review() -> None:
+    """Only of what it asked for, and only if there is such a rule."""
+    machine, place = placed(endpoints("x"), endpoints("y"))
+    machine.request(delta_request(ENDPOINT, subscribe=("x",)))
+    assert seen(machine) == {"x": b"near"}
+    assert machine.server.reviewable
+    assert not machine.server.review()
+    place.move(b"far")
+    assert machine.server.review()
+    assert seen(machine) == {"x": b"far"}
+    place.view = None
+    machine.server.review()
+    assert seen(machine) == {"x": b"1"}
+    other = driver(endpoints("x"))
+    other.request(delta_request(ENDPOINT, subscribe=("x",)))
+    assert not other.server.reviewable
+
+
+def test_a_resuming_client_holds_what_it_saw() -> None:
+    """The version is that of what it was told, not of what others are."""
+    machine, _ = placed(endpoints("x"), endpoints("y"))
+    versions = {"x": resource("x", b"near", type_url=ENDPOINT).version, "y": resource("y", b"1").version}
+    machine.request(delta_request(ENDPOINT, subscribe=("x", "y"), versions=versions))
+    assert seen(machine) == {"y": b"near"}
+
+
+def test_a_refusal_of_what_a_client_saw_lasts_until_it_sees_something_else() -> None:
+    """It is about the bytes that it was sent."""
+    machine, place = placed(endpoints("x"))
+    machine.request(delta_request(ENDPOINT, subscribe=("x",)))
+    out = machine.outgoing()
+    assert out is not None
+    machine.request(delta_request(ENDPOINT, nonce=out.frame.nonce, error="x: no"))
+    (status,) = machine.server.statuses()
+    assert status.rejections == (("x", "no"),)
+    place.move(b"far")
+    machine.server.review()
+    assert seen(machine) == {"x": b"far"}
+    (status,) = machine.server.statuses()
+    assert status.rejections == ()
