@@ -62,7 +62,7 @@ class _ScopeConfig(KubeRecord, frozen=True):
 
 
 class _VisibilityRule(KubeRecord, frozen=True):
-    namespace_selector: _Selector
+    namespace_selector: _Selector | None = None
 
 
 class _VisibilityPolicy(KubeRecord, frozen=True):
@@ -151,7 +151,10 @@ def parse_mesh(config_map: ConfigMap) -> ParsedMesh:
         visibility_policies=tuple(
             VisibilityPolicy(
                 policy.visibility or "PUBLIC",
-                tuple(_selector(rule.namespace_selector) for rule in policy.matching_rules),
+                tuple(
+                    None if rule.namespace_selector is None else _selector(rule.namespace_selector)
+                    for rule in policy.matching_rules
+                ),
             )
             for policy in visibility.policies
         ),

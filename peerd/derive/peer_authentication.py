@@ -133,10 +133,17 @@ def _port_rules(policy: PeerAuthentication, inherited: MtlsMode) -> tuple[Rule, 
 
 
 def _inherited_mode(namespace: str, policies: Iterable[PeerAuthentication], root_namespace: str) -> MtlsMode:
-    """What the namespace says, else the mesh."""
+    """What the namespace says, else the mesh.
+
+    In the root namespace an empty selector is one none the less: such a policy is for that namespace alone.
+    """
     general = [policy for policy in policies if not _selector(policy)]
     for level in (namespace, root_namespace):
-        oldest = _oldest(policy for policy in general if policy.metadata.namespace == level)
+        oldest = _oldest(
+            policy
+            for policy in general
+            if policy.metadata.namespace == level and (level == namespace or policy.spec.selector is None)
+        )
         if oldest is not None and (mode := _mode(oldest.spec.mtls)) is not MtlsMode.UNSET:
             return mode
     return MtlsMode.UNSET
@@ -183,11 +190,12 @@ def _problems(policy: PeerAuthentication, root_namespace: str) -> Iterable[Diagn
             yield Diagnostic(
                 name, field, f"unknown mode {word!r}, read as UNSET", f"write one of {', '.join(MtlsMode)}"
             )
-    if policy.metadata.namespace == root_namespace and _selector(policy):
+    if policy.metadata.namespace == root_namespace and spec.selector is not None:
+        what = "selects nothing" if _selector(policy) else "selects the root namespace alone"
         yield Diagnostic(
             name,
             "spec.selector",
-            "a selector in the root namespace selects nothing",
+            f"a selector in the root namespace {what}",
             "move it to the workloads' namespace, or drop the selector to mean the whole mesh",
             Severity.WARNING,
         )

@@ -53,12 +53,18 @@ def reach(own: Mapping[str, str], inherited: Mapping[str, str], rules: Iterable[
             return Reach(FederationScope.GLOBAL, takeover=True)
         case "segment":
             return Reach(FederationScope.SEGMENT, takeover)
-    for rule in rules:
-        if labels.matches(rule.namespaces, inherited) and labels.matches(rule.services, own):
-            if rule.scope == "GLOBAL":
-                return Reach(FederationScope.GLOBAL, takeover=True, by_rule=True)
-            break
+    if any(_makes_global(rule, own, inherited) for rule in rules):
+        return Reach(FederationScope.GLOBAL, takeover=True, by_rule=True)
     return Reach(takeover=takeover)
+
+
+def _makes_global(rule: ScopeRule, own: Mapping[str, str], inherited: Mapping[str, str]) -> bool:
+    """Any rule can; LOCAL is what a service is anyway and shields it from no other rule, as in istiod."""
+    return (
+        rule.scope == "GLOBAL"
+        and labels.matches(rule.namespaces, inherited)
+        and labels.matches(rule.services, own)
+    )
 
 
 def _scope_word(own: Mapping[str, str], inherited: Mapping[str, str]) -> str:

@@ -145,7 +145,7 @@ class ServiceEntries:
             facts = ctx.get(self._namespaces, namespace)
             found: Mapping[str, str] = {} if facts is None else facts.labels
             for policy in config.visibility_policies:
-                if all(labels.matches(selector, found) for selector in policy.namespaces):
+                if all(each is not None and labels.matches(each, found) for each in policy.namespaces):
                     return policy.visibility
         return config.service_entry_visibility
 

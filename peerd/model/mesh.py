@@ -48,10 +48,13 @@ class ScopeRule(Record, frozen=True):
 
 
 class VisibilityPolicy(Record, frozen=True):
-    """One entry of MeshConfig.serviceEntryVisibility.policies: all of `namespaces` must match."""
+    """One entry of MeshConfig.serviceEntryVisibility.policies: all of `namespaces` must match.
+
+    None is a rule of a kind that peerd does not know, and matches nothing.
+    """
 
     visibility: str
-    namespaces: tuple[Selector, ...] = ()
+    namespaces: tuple[Selector | None, ...] = ()
 
 
 class CaCertificate(Record, frozen=True):

@@ -122,6 +122,19 @@ def test_an_empty_selector_means_the_namespace() -> None:
     assert listed(authentication("STRICT", selector={})) == STATIC
 
 
+def test_in_the_root_namespace_an_empty_selector_means_that_namespace_and_not_the_mesh() -> None:
+    """Only a policy without selector is the mesh's (wire-contract §4.8); the owner is told."""
+    found = mesh("STRICT", selector={})
+    assert listed(found) == ()
+    assert listed(found, namespace=ROOT) == STATIC
+    assert listed(found, mesh("PERMISSIVE", created="2026-02-01T00:00:00Z")) == ()
+    (problem,) = convert_peer_authentication(found, (found,), ROOT)[1]
+    assert (problem.field, problem.message) == (
+        "spec.selector",
+        "a selector in the root namespace selects the root namespace alone",
+    )
+
+
 def test_the_mesh_policy_is_the_root_namespaces_own_too() -> None:
     assert listed(mesh("STRICT"), namespace=ROOT) == STATIC
 

@@ -40,13 +40,15 @@ def test_the_service_wins_over_the_namespace_and_both_over_rules(
     assert reach(own, inherited, DEFAULT_SCOPE_RULES) == expected
 
 
-def test_the_first_rule_that_matches_decides() -> None:
+def test_any_rule_makes_global_and_a_local_one_before_it_shields_nothing() -> None:
+    """wire-contract §4.4: a service is local unless some rule says GLOBAL."""
     rules = (
         ScopeRule(Selector((("team", "a"),)), Selector(), "LOCAL"),
         ScopeRule(Selector(), Selector((("x", "y"),)), "GLOBAL"),
     )
     assert reach({"x": "y"}, {}, rules).scope is GLOBAL
-    assert reach({"x": "y"}, {"team": "a"}, rules) == Reach()
+    assert reach({"x": "y"}, {"team": "a"}, rules).scope is GLOBAL
+    assert reach({}, {"team": "a"}, rules) == Reach()
     assert reach({}, {}, rules) == Reach()
 
 

@@ -107,6 +107,7 @@ VISIBLE = """
         serviceEntryVisibility:
           defaultVisibility: NAMESPACE
           policies:
+          - {visibility: PUBLIC, matchingRules: [{hostnameSuffix: example.org}]}  # a rule of a later version
           - {visibility: PUBLIC, matchingRules: [{namespaceSelector: {matchLabels: {trusted: 'yes'}}}]}
           - {visibility: NONE, matchingRules: [{namespaceSelector: {matchLabels: {trusted: 'no'}}}]}
     ---
@@ -120,7 +121,10 @@ VISIBLE = """
 def test_visibility_is_that_of_the_first_policy_that_matches(
     trusted: str, visibility: Visibility | None, canonical: bool
 ) -> None:
-    """Without a match the default; NONE is not served, and what others cannot see is not canonical."""
+    """Without a match the default; NONE is not served, and what others cannot see is not canonical.
+
+    A rule that nobody here knows matches nothing, and takes nothing from the other policies.
+    """
     text = VISIBLE % trusted + entry(
         "hosts: [h.example.org], resolution: STATIC, endpoints: [{address: 192.0.2.1}]"
     )
