@@ -13,6 +13,7 @@ from peerd.kubeapi.base import ApiTransport, ApiUnreachableError
 from peerd.kubeapi.continuity import Continuity
 from peerd.kubeapi.errors import ApiError
 from peerd.kubeapi.lists import GarbledError
+from peerd.kubeapi.rights import Rights, RightsTransport
 from peerd.model.clock import Clock
 from peerd.model.config import ConfigError, ServeConfig
 from peerd.model.generated import IstiodFlags
@@ -29,13 +30,14 @@ class Kube:
     """One cluster's API server, once it has answered.
 
     `lineage` is the uid of the system Namespace (decision D18). `ca` is None where `--ca-dir` has one, and
-    beside istiod.
+    beside istiod. `rights` knows what was refused on `transport` for want of a right.
     """
 
     transport: ApiTransport
     continuity: Continuity
     lineage: str
     ca: CaSecret | None
+    rights: Rights
 
     def source(self, config: ServeConfig, random: Random) -> KubernetesSource:
         """The cluster's objects."""
@@ -97,6 +99,8 @@ async def connect(config: ServeConfig, clock: Clock, random: Random) -> Kube:
 
 async def join(transport: ApiTransport, config: ServeConfig, clock: Clock, random: Random) -> Kube:
     """`connect` from the transport on."""
+    rights = Rights(clock)
+    transport = RightsTransport(transport, rights)
     continuity = Continuity(transport, config.system_namespace)
     backoff = Backoff(random)
     while True:
@@ -112,7 +116,7 @@ async def join(transport: ApiTransport, config: ServeConfig, clock: Clock, rando
                         clock=clock,
                         random=random,
                     )
-                return Kube(transport, continuity, look.lineage, ca)
+                return Kube(transport, continuity, look.lineage, ca, rights)
             problem, wait = f"there is no Namespace {config.system_namespace}", backoff.next()
         except BundleError as error:
             raise ConfigError(

@@ -1,7 +1,7 @@
 """What a peerd writes into its own cluster, and what it must know before: wired for both modes."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from peerd.app.federation import Federation
@@ -10,7 +10,7 @@ from peerd.app.problems import Problems
 from peerd.app.proof import Proof
 from peerd.model.changes import Change, IstiodChange
 from peerd.model.config import ServeConfig
-from peerd.model.diagnostic import Diagnostic
+from peerd.model.diagnostic import Diagnostic, Severity
 from peerd.model.generated import Generate, IstiodFlags
 
 if TYPE_CHECKING:
@@ -98,5 +98,20 @@ class OwnCluster:
                     frozenset(map(str, federation.forgotten())), frozenset(map(str, federation.awaited()))
                 )
             unread = () if self._flags_known else (_UNREAD,)
-            problems.replace("own cluster", (*unread, *proof.diagnostics, *generation.problems))
+            found = (*unread, *proof.diagnostics, *generation.problems, *self._without_rights())
+            problems.replace("own cluster", found)
             await asyncio.sleep(_LOOK)
+
+    def _without_rights(self) -> Iterator[Diagnostic]:
+        """What cannot be done for want of a right: told on the system Namespace, as it concerns all of us."""
+        lacking = () if self._parts.kube is None else self._parts.kube.rights.lacking()
+        for each in lacking:
+            where = f" in namespace {each.namespace}, or more of them" if each.namespace else ""
+            yield Diagnostic(
+                f"Namespace/{self._config.system_namespace}",
+                f"rules ({each.right})",
+                f"the API server refuses {each.right} to peerd{where}; what needs it stays as it is",
+                f"grant it to ServiceAccount {self._config.peer_service_account}, as ClusterRole and Roles of"
+                " the chart and of manifests/base do",
+                Severity.WARNING,
+            )

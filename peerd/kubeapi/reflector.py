@@ -119,7 +119,7 @@ class Reflector:
         self._streams = True  # until the server says that it cannot
         self._pages = True  # False: a list in pages took so long that it expired
         self._lineage = ""  # whose history `_known` is
-        self._troubled = False
+        self._trouble = ""  # as it was told
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -145,9 +145,11 @@ class Reflector:
         elif error.status in _CANNOT_STREAM and not self._known.version and self._streams:
             self._streams = False
             return
+        problem = str(error)
         if error.status in {_FORBIDDEN, _UNAUTHORIZED}:
-            self._tell(f"the API server refuses: {error}")
-        await self._rest(str(error), error.retry_after)
+            problem = f"the API server refuses: {problem}"
+            self._tell(problem)
+        await self._rest(problem, error.retry_after)
 
     async def _rest(self, problem: str, at_least: float = 0.0) -> None:
         if self._backoff.failures >= _PATIENCE:
@@ -155,15 +157,15 @@ class Reflector:
         await asyncio.sleep(self._backoff.next(at_least))
 
     def _tell(self, problem: str) -> None:
-        self._troubled = True
-        self._handler.trouble(problem)
+        if problem != self._trouble:
+            self._trouble = problem
+            self._handler.trouble(problem)
 
     def _progress(self) -> None:
         if self._backoff.failures:
             self._backoff.reset()
-        if self._troubled:
-            self._troubled = False
-            self._handler.trouble("")
+        if self._trouble:
+            self._tell("")
 
     # -- lists -------------------------------------------------------------------------------------------
 
@@ -283,9 +285,15 @@ class Reflector:
 
     async def _resume(self) -> None:
         """Go on where the last watch stopped, if the server's history still leads on from there."""
-        look = await self._continuity.look()
-        if not look.follows(self._lineage, self._known.version):
-            raise ListAgainError("the API server went back in time, or holds another cluster")
+        try:
+            look = await self._continuity.look()
+        except ApiError as error:
+            if error.status != _FORBIDDEN:
+                raise
+            # Rights are part of that history: a cluster that lost it would not let us watch this kind either.
+        else:
+            if not look.follows(self._lineage, self._known.version):
+                raise ListAgainError("the API server went back in time, or holds another cluster")
         await self._watch(self._resume_query())
 
     async def _watch(self, query: Mapping[str, str], listing: Look | None = None) -> None:

@@ -71,6 +71,7 @@ class GatewayController:
         self._wanted: dict[ObjectKey, frozenset[Ref]] = {}
         self._facts: dict[ObjectKey, OwnFacts] = {}
         self._gone: set[ObjectKey] = set()
+        self._troubles: dict[str, str] = {}  # by namespace, as they were logged
         self._settled = False
         self._wake = asyncio.Event()
 
@@ -104,33 +105,55 @@ class GatewayController:
                 pass
             self._wake.clear()
             if self._settled and self._permit.remaining() > 0:
-                try:
-                    await self._bring()
-                except (ApiError, ApiUnreachableError) as error:
-                    log.warning("gateways_not_looked_at", reason=str(error), retry_seconds=self._look)
+                await self._bring()
 
     async def _bring(self) -> None:
         for namespace in self._namespaces:
-            for resource in RESOURCES:
-                await self._writer.load(resource, namespace=namespace)
-        for key in list(self._gone):
+            try:
+                await self._bring_in(namespace)
+            except ApiError as error:
+                self._trouble(namespace, error)  # a Role may be missing in one of them: the others go on
+            except ApiUnreachableError as error:
+                self._trouble(namespace, error)
+                return
+            else:
+                self._troubles.pop(namespace, None)
+        for key in sorted(self._gateways.keys() | self._gone, key=str):
+            if key.namespace not in self._namespaces:
+                self._bring_elsewhere(key)
+
+    async def _bring_in(self, namespace: str) -> None:
+        for resource in RESOURCES:
+            await self._writer.load(resource, namespace=namespace)
+        for key in [each for each in self._gone if each.namespace == namespace]:
             self._gone.discard(key)
             for ref in self._wanted.pop(key, frozenset()):
                 self._writer.want(ref, None, order=RESOURCES.index(ref.resource))
             self._facts.pop(key, None)
         for key, gateway in list(self._gateways.items()):
-            self._tell(key, await self._one(key, gateway))
+            if key.namespace == namespace:
+                self._tell(key, await self._one(key, gateway))
         # What an earlier process made for a Gateway that has gone since.
         for ref in self._writer.unspoken():
-            if ref.resource in RESOURCES and not ref.subresource:
+            if ref.resource in RESOURCES and ref.namespace == namespace and not ref.subresource:
                 self._writer.want(ref, None, order=RESOURCES.index(ref.resource))
 
+    def _bring_elsewhere(self, key: ObjectKey) -> None:
+        if key in self._gone:
+            self._gone.discard(key)
+            self._facts.pop(key, None)
+            return
+        where = ", ".join(self._namespaces)
+        problem = f"peerd runs gateways in {where} only; move it, or see --gateway-namespaces"
+        self._tell(key, OwnFacts(problem=problem))
+
+    def _trouble(self, namespace: str, error: ApiError | ApiUnreachableError) -> None:
+        """Once: it is looked at again every few seconds."""
+        if self._troubles.get(namespace) != str(error):
+            self._troubles[namespace] = str(error)
+            log.warning("gateways_not_looked_at", namespace=namespace, reason=str(error))
+
     async def _one(self, key: ObjectKey, gateway: Gateway) -> OwnFacts:
-        if key.namespace not in self._namespaces:
-            where = ", ".join(self._namespaces)
-            return OwnFacts(
-                problem=f"peerd runs gateways in {where} only; move it, or see --gateway-namespaces"
-            )
         try:
             parameters = await self._parameters(gateway)
             made = workloads(gateway, parameters, self._installation, self._other_roots())

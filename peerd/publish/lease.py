@@ -61,6 +61,7 @@ class Lease:
         self._held = held
         self._until = 0.0  # monotonic: when we stop counting ourselves the holder
         self._told = False
+        self._problem = ""  # as it was logged
         self._seen: tuple[str, str] | None = None  # holder and version of the Lease as last seen
         self._seen_at = 0.0  # monotonic: when that was new
         self.holder = ""
@@ -86,13 +87,14 @@ class Lease:
             async with asyncio.timeout(max(1.0, min(RENEW, self.remaining() or RENEW))):
                 ours = await self._try(began)
         except TimeoutError:
-            log.warning("lease_not_reached", reason="no answer")
+            self._trouble("lease_not_reached", "no answer")
         except ApiUnreachableError as error:
-            log.warning("lease_not_reached", reason=str(error))
+            self._trouble("lease_not_reached", str(error))
         except ApiError as error:
             if error.status != _CONFLICT:
-                log.warning("lease_refused", lease=f"{self._namespace}/{self._name}", reason=str(error))
+                self._trouble("lease_refused", str(error))
         else:
+            self._problem = ""
             if ours:
                 self._until = began + DURATION - MARGIN
         self._tell()
@@ -157,6 +159,12 @@ class Lease:
             "resourceVersion": _version(found),
         }
         await self._objects.replace(LEASE, {"metadata": metadata, "spec": spec}, manager=FIELD_MANAGER)
+
+    def _trouble(self, event: str, reason: str) -> None:
+        """Once: it is tried again every three seconds."""
+        if reason != self._problem:
+            self._problem = reason
+            log.warning(event, lease=f"{self._namespace}/{self._name}", reason=reason)
 
     def _tell(self) -> None:
         ours = self.remaining() > 0

@@ -21,7 +21,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-import structlog
 
 from peerd.kubeapi.base import ApiUnreachableError
 from peerd.kubeapi.errors import ApiError
@@ -30,18 +29,15 @@ from peerd.limits import KUBE_WRITE_S, KUBE_WRITES, OBJECT_WRITES, hit
 from peerd.model.clock import Clock
 from peerd.publish.drift import foreign, timed, transitions
 from peerd.publish.notice import Notice, NoticeKind, Transition
-from peerd.publish.pace import Bucket, Lately, keep_working, retry_wait
+from peerd.publish.pace import Bucket, Lately, keep_working
 from peerd.publish.permit import Always, Permit
 from peerd.publish.ref import Observed, Ref, observed
 from peerd.publish.writer_entry import Entry, encode
+from peerd.publish.writer_failures import Failures
 from peerd.publish.writer_queue import Queue
 from peerd.publish.writer_requests import Requests
 
-log = structlog.get_logger("peerd.writer")
-
 _CONFLICT = 409
-_OVERLOADED = frozenset({0, 429, 500, 502, 503, 504})
-"""Statuses (0: none) that are not the object's fault."""
 
 
 class Writer:
@@ -70,19 +66,15 @@ class Writer:
     ) -> None:
         self._requests = Requests(objects)
         self._clock = clock
-        self._random = source
+        self._failures = Failures(clock, source, tell)
         self._permit = permit or Always()
-        self._tell = tell
         self._changed = changed
         self._owned = owned
         self._entries: dict[Ref, Entry] = {}
         # Of objects that were forgotten: one that comes and goes is bounded, too.
         self._spent: Lately[Ref] = Lately()
-        self._troubled: set[Ref] = set()  # those with something told, and some that had
         self._queue = Queue()
         self._bucket = Bucket(KUBE_WRITES.value, 2 * KUBE_WRITES.value, clock.monotonic())
-        self._paused_until = 0.0
-        self._failures = 0
 
     # -- what is wanted, and what there is ---------------------------------------------------------------
 
@@ -153,14 +145,7 @@ class Writer:
 
     def problems(self) -> tuple[Notice, ...]:
         """What the API server refuses at present, or what is in the way."""
-        found: list[Notice] = []
-        for ref in sorted(self._troubled, key=lambda each: each.sort_key):
-            entry = self._entries.get(ref)
-            if entry is None or not entry.told:
-                self._troubled.discard(ref)
-            else:
-                found.append(Notice(NoticeKind.REFUSED, ref, entry.told))
-        return tuple(found)
+        return self._failures.present(self._entries)
 
     @property
     def counts(self) -> Counter[tuple[str, str, str]]:
@@ -215,9 +200,10 @@ class Writer:
                 return queue.until_due(now)
             if self._permit.remaining() <= 0:
                 return None  # `wake` ends it
-            wait = max(self._paused_until - now, self._bucket.wait(now))
+            paused = self._failures.paused_until - now
+            wait = max(paused, self._bucket.wait(now))
             if wait > 0:
-                if wait > self._paused_until - now:
+                if wait > paused:
                     hit(KUBE_WRITES)
                 return wait
             due = queue.pop()
@@ -245,7 +231,7 @@ class Writer:
         except (ApiError, ApiUnreachableError) as error:
             self._failed(entry, error)
             return
-        self._failures = 0
+        self._failures.none()
         if done:
             entry.failures, entry.told = 0, ""
 
@@ -287,9 +273,8 @@ class Writer:
         for before, after in transitions(wanted, tree) if ref.subresource else ():
             self._changed(Transition(ref, before, after))
         if reverts:
-            self._say(
-                NoticeKind.REVERTED, ref, f"was edited ({', '.join(reverts)}); it is as generated again"
-            )
+            text = f"was edited ({', '.join(reverts)}); it is as generated again"
+            self._failures.say(NoticeKind.REVERTED, ref, text)
         return True
 
     async def _remove(self, entry: Entry) -> bool:
@@ -320,45 +305,21 @@ class Writer:
             if entry.wanted is None:
                 self._forget(entry)
             else:
-                self._again(entry)
+                self._enqueue(entry, self._failures.wait(entry))
             return
         if status in {NOT_FOUND, _CONFLICT} and not ref.subresource:
             entry.known = False  # it is not what we took it for: look first
-        if status in _OVERLOADED:
-            # Not this object's fault: everything waits.
-            self._failures += 1
-            asked = error.retry_after if isinstance(error, ApiError) else 0.0
-            pause = max(asked, retry_wait(self._failures - 1, self._random))
-            self._paused_until = self._clock.monotonic() + pause
-            log.warning(
-                "api_server_not_written", object=str(ref), reason=str(error), retry_seconds=round(pause, 1)
-            )
+        if self._failures.paused(ref, error):
             self._enqueue(entry)
-            return
-        self._later(entry, str(error))
-
-    def _later(self, entry: Entry, reason: str, kind: NoticeKind = NoticeKind.REFUSED) -> None:
-        if entry.told != reason:
-            entry.told = reason
-            self._troubled.add(entry.ref)
-            self._say(kind, entry.ref, reason)
-        self._again(entry)
-
-    def _again(self, entry: Entry) -> None:
-        entry.failures += 1
-        self._enqueue(entry, retry_wait(entry.failures - 1, self._random))
+        else:
+            self._enqueue(entry, self._failures.refused(entry, error))
 
     def _taken(self, entry: Entry) -> None:
         if entry.wanted is None:
             self._forget(entry)
             return
         entry.known, entry.reverts = False, ()  # nobody tells us when it goes
-        reason = "an object of this name exists and was not generated by peerd; rename or delete it"
-        self._later(entry, reason, NoticeKind.TAKEN)
-
-    def _say(self, kind: NoticeKind, ref: Ref, message: str) -> None:
-        log.warning("object_not_as_wanted", notice=kind.value, object=str(ref), reason=message)
-        self._tell(Notice(kind, ref, message))
+        self._enqueue(entry, self._failures.taken(entry))
 
     # -- bookkeeping -------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ class Queue:
     """
 
     def __init__(self) -> None:
-        self._ready: list[tuple[bool, int, SortKey, int, Entry]] = []
+        self._ready: list[tuple[bool, bool, int, SortKey, int, Entry]] = []
         self._waiting: list[tuple[float, SortKey, int, Entry]] = []
         self._turns = 0
         self.pending = 0
@@ -77,10 +77,12 @@ class Queue:
         return max(0.0, self._waiting[0][0] - now) if self._waiting else None
 
     def _push_ready(self, entry: Entry) -> None:
-        # Deletions come last, and in the opposite order.
+        # What failed before waits for what did not: thousands that are refused hold nobody up. Deletions come
+        # last, and in the opposite order.
         deletes = entry.wanted is None
         order = -entry.order if deletes else entry.order
-        heapq.heappush(self._ready, (deletes, order, entry.ref.sort_key, entry.turn, entry))
+        failed = entry.failures > 0
+        heapq.heappush(self._ready, (failed, deletes, order, entry.ref.sort_key, entry.turn, entry))
 
     def _next(self) -> int:
         self._turns += 1

@@ -12,10 +12,15 @@ from peerd.model.changes import ObjectChange
 from peerd.model.kube.meta import ObjectKey
 from peerd.sources.kubernetes import KubernetesSource
 from tests.simulation.loop import run
+from tests.support import rbac
 from tests.support.fake_apiserver import Chaos, FakeApiServer, kinds
 from tests.support.fake_apiserver.storage import Snapshot
 from tests.support.recorded_sink import RecordedSink
 
+_RIGHTS = sorted(
+    {(each.verb, each.resource) for each in rbac.granted() if each.verb in {"list", "watch"}}
+    | {("get", "customresourcedefinitions")}
+)
 _Key = tuple[str, ObjectKey]
 _TALK = 1500.0  # virtual seconds of faults
 _CALM = 700.0  # until everything must be right: a watch that is silent for ever is noticed, and asked again
@@ -135,10 +140,18 @@ class _History:
         self._server.put(kinds.namespace("istio-system"))
         self._backup = None
 
+    def deny(self) -> None:
+        """Somebody takes one right away for a while: what was known stays, all other kinds go on."""
+        verb, resource = self._random.choice(_RIGHTS)
+        self._server.deny(verb, resource, self._random.uniform(5, 200))
+
     async def live(self, until: float) -> None:
         loop = asyncio.get_running_loop()
         often = [self.pod] * 8 + [self.delete] * 3 + [self.entry] * 2
-        seldom = [self.definition, self.compact, self.backup, self.restore, self.restart, self.lose_etcd]
+        seldom = [
+            self.definition, self.compact, self.backup, self.restore, self.restart, self.lose_etcd,
+            self.deny, self.deny,
+        ]  # fmt: skip
         while loop.time() < until:
             act = self._random.choice(often if self._random.random() < 0.9 else seldom)
             self.done.add(act.__name__)
@@ -181,6 +194,7 @@ async def _one(seed: int, *, streams_lists: bool) -> tuple[set[str], set[str]]:
         running.result()
     await living
     chaos.calm = True
+    server.forbidden.clear()
     await asyncio.wait({running}, timeout=_CALM + LONGEST)
     if running.done():
         running.result()
@@ -203,7 +217,7 @@ _SEEDS = range(24)
 
 @pytest.mark.parametrize("seed", _SEEDS)
 def test_whatever_the_server_does_nothing_is_deleted_wrongly_and_all_comes_right(seed: int) -> None:
-    """Seeded: faults of requests and lines, restarts, backups restored, an emptied etcd, CRDs that go."""
+    """Seeded: faults of requests and lines, restarts, backups restored, an emptied etcd, CRDs or rights that go."""
     run(_one(seed, streams_lists=seed % 2 == 0))
 
 
@@ -216,7 +230,7 @@ def test_the_seeds_reach_every_fault() -> None:
         faults |= more[0]
         acts |= more[1]
 
-    assert faults >= {"slow", "unreachable", "late", "429", "500", "503", "504", "410", "401", "html", "cut"}
+    assert faults >= set(Chaos.requests)
     assert {each for each in faults if each.startswith("line ")} >= {
         f"line {each}"
         for each in (
@@ -233,5 +247,6 @@ def test_the_seeds_reach_every_fault() -> None:
         )
     }
     assert acts == {
-        "pod", "delete", "entry", "definition", "compact", "backup", "restore", "restart", "lose_etcd"
+        "pod", "delete", "entry", "definition", "compact", "backup", "restore", "restart", "lose_etcd",
+        "deny",
     }  # fmt: skip

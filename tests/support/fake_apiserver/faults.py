@@ -73,7 +73,7 @@ class Chaos(Faults):
     """Everything, by chance, until it is `calm`. *rate* is the chance per request, a fifth of it per line."""
 
     requests: tuple[str, ...] = (
-        "slow", "unreachable", "late", "429", "500", "503", "504", "410", "401", "html", "cut"
+        "slow", "unreachable", "late", "429", "500", "503", "504", "410", "401", "403", "html", "cut"
     )  # fmt: skip
     lines: tuple[str, ...] = (
         "cut", "garbage", "silence", "twice", "again", "swapped", "broken", "ended", "410", "500", "unknown"
@@ -163,6 +163,19 @@ class Chaos(Faults):
 def status(code: int, reason: str, message: str) -> bytes:
     """A `metav1.Status`."""
     return json.dumps(_status(code, reason, message)).encode()
+
+
+def refused(verb: str, resource: str, group: str, namespace: str) -> bytes:
+    """The Status of a 403 in the words of RBAC; *resource* is `plural/subresource`."""
+    plural = resource.partition("/")[0]
+    where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
+    return status(
+        403,
+        "Forbidden",
+        f"{f'{plural}.{group}'.rstrip('.')} is forbidden:"
+        f' User "system:serviceaccount:istio-system:peerd" cannot {verb} resource "{resource}"'
+        f' in API group "{group}" {where}',
+    )
 
 
 def error_event(code: int, reason: str, message: str) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 from peerd.kubeapi.base import ApiUnreachableError, Response
 from peerd.kubeapi.errors import ApiError
 from tests.support.fake_apiserver.apply import ApplyConflict, apply, merge, own_update
-from tests.support.fake_apiserver.faults import Faults, error_event, status
+from tests.support.fake_apiserver.faults import Faults, error_event, refused, status
 from tests.support.fake_apiserver.storage import Conflict, Definition, Entry, Key, Storage, Tree
 
 BOOKMARK_SECONDS = 60.0
@@ -46,6 +46,14 @@ class _Place:
     def key(self) -> Key:
         return self.namespace, self.name
 
+    @property
+    def resource(self) -> str:
+        """As in rules of RBAC."""
+        return f"{self.definition.plural}/{self.subresource}".rstrip("/")
+
+    def refused(self, verb: str) -> Response:
+        return Response(403, refused(verb, self.resource, self.definition.group, self.namespace))
+
 
 class FakeApiServer:
     """One cluster's API server.
@@ -60,7 +68,7 @@ class FakeApiServer:
         self.streams_lists = streams_lists
         self.tokens: dict[str, FakeToken] = {}
         self.forbidden: set[tuple[str, str]] = set()
-        """(verb, resource) that are answered 403."""
+        """(verb, `plural` or `plural/subresource`) that RBAC does not grant: answered 403."""
         self.requests: list[tuple[str, str, str]] = []
         """Method or `WATCH`, path, and query as text."""
         self.refuse_tokens = False
@@ -130,6 +138,12 @@ class FakeApiServer:
         (resource,) = {each.name for each in self._definitions.values() if each.kind == kind}
         return dict(self.storage.items(resource))
 
+    def deny(self, verb: str, resource: str, seconds: float) -> None:
+        """Take a right away, and give it back so much later."""
+        self.forbidden.add((verb, resource))
+        again = self.forbidden.discard
+        asyncio.get_running_loop().call_later(seconds, again, (verb, resource))
+
     def compact(self) -> None:
         """etcd's compaction; open list continuations expire too."""
         self.storage.compact()
@@ -161,6 +175,8 @@ class FakeApiServer:
         if self.refuse_tokens:
             return Response(401, status(401, "Unauthorized", "Unauthorized"))
         if path == _REVIEWS:
+            if ("create", "tokenreviews") in self.forbidden:
+                return Response(403, refused("create", "tokenreviews", "authentication.k8s.io", ""))
             return self._review(json.loads(body))
         if path.startswith(f"/apis/{_DEFINITIONS.group}/"):
             return self._definition(path.rsplit("/", 1)[1])
@@ -170,8 +186,8 @@ class FakeApiServer:
         verb = {"GET": "get" if place.name else "list", "POST": "create", "PUT": "update"}.get(
             method, method.lower()
         )
-        if (verb, place.definition.plural) in self.forbidden:
-            return Response(403, status(403, "Forbidden", f"cannot {verb} {place.definition.name}"))
+        if (verb, place.resource) in self.forbidden:
+            return place.refused(verb)
         try:
             return self._serve(method, place, query, body, content_type)
         except Conflict as conflict:
@@ -202,6 +218,8 @@ class FakeApiServer:
             if held is None:
                 if place.subresource:
                     return _not_found(place)
+                if ("create", place.resource) in self.forbidden:
+                    return place.refused("create")
                 return _answer(201, place, self.storage.create(resource, place.key, after))
             return _answer(200, place, self.storage.update(resource, place.key, after))
         if held is None:
@@ -278,7 +296,7 @@ class FakeApiServer:
 
     def _definition(self, name: str) -> Response:
         if ("get", "customresourcedefinitions") in self.forbidden:
-            return Response(403, status(403, "Forbidden", "cannot get customresourcedefinitions"))
+            return Response(403, refused("get", _DEFINITIONS.plural, _DEFINITIONS.group, ""))
         if any(each.name == name for each in self._definitions.values()):
             return Response(200, json.dumps({"metadata": {"name": name}}).encode())
         return Response(404, status(404, "NotFound", f'customresourcedefinitions "{name}" not found'))
@@ -294,8 +312,8 @@ class FakeApiServer:
         place = self._place(path)
         if place is None:
             raise _refused(404, "NotFound", "the server could not find the requested resource")
-        if ("watch", place.definition.plural) in self.forbidden:
-            raise _refused(403, "Forbidden", f"cannot watch {place.definition.name}")
+        if ("watch", place.resource) in self.forbidden:
+            raise ApiError("watch", place.refused("watch"))
         initial = query.get("sendInitialEvents") == "true"
         if initial and not self.streams_lists:
             raise _refused(422, "Invalid", "sendInitialEvents is forbidden for watch")

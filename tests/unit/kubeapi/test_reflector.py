@@ -515,6 +515,46 @@ async def test_what_we_may_not_see_is_told_at_once_and_taken_up_when_we_may() ->
 
 
 @virtual
+async def test_where_namespaces_may_not_be_listed_a_watch_goes_on_all_the_same() -> None:
+    """Nobody can look up whether history is still the same: a new list waits for that, a watch does not."""
+    bench = Bench()
+    bench.put("a", "b")
+    async with bench.following() as heard:
+        await heard.until(lambda: heard.lists == 1)
+        bench.server.forbidden = {("list", "namespaces")}
+        bench.server.restart()
+        bench.put("c")
+        await heard.until(lambda: "c" in heard.objects)
+        bench.server.delete("Pod", "shop", "a")
+        await heard.until(lambda: "a" not in heard.objects)
+        await asyncio.sleep(2000)  # other watches, one after the other
+        bench.put("d")
+        await heard.until(lambda: "d" in heard.objects)
+        bench.server.stop()
+        bench.server.delete("Pod", "shop", "b")
+        bench.server.compact()
+        bench.server.start()
+        await heard.until(lambda: 'cannot list resource "namespaces"' in heard.problem)
+        await asyncio.sleep(100)
+        assert heard.lists == 1
+        assert "b" in heard.objects
+        bench.server.forbidden = set()
+        await heard.until(lambda: heard.lists == 2)
+        assert "b" not in heard.objects
+        assert heard.problem == ""
+
+
+@virtual
+async def test_a_trouble_that_lasts_is_told_once() -> None:
+    """However often it is tried again."""
+    bench = Bench()
+    bench.server.forbidden = {("watch", "pods"), ("list", "pods")}
+    async with bench.following() as heard:
+        await asyncio.sleep(1000)
+        assert len(heard.problems) == 2, heard.problems  # of the watch, then of the list
+
+
+@virtual
 async def test_credentials_that_expired_keep_everything_and_are_told() -> None:
     """401 for minutes, of requests and watches; once they are renewed, the watch goes on where it stopped."""
     bench = Bench()

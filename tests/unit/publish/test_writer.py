@@ -4,12 +4,13 @@ import random
 
 import pytest
 
-from peerd.kubeapi.base import ApiUnreachableError
+from peerd.kubeapi.base import ApiUnreachableError, Response
 from peerd.kubeapi.objects import KubeObjects, Resource
 from peerd.limits import KUBE_WRITE_S, KUBE_WRITES, OBJECT_WRITES, hits
 from peerd.publish.notice import NoticeKind
 from peerd.publish.ref import Observed, Ref, observed
 from peerd.publish.writer import Writer
+from tests.support.fake_apiserver.faults import refused
 from tests.support.fake_objects import FakeObjects, status
 from tests.support.stepping import SteppedTime
 
@@ -568,6 +569,44 @@ async def test_one_refused_object_does_not_hold_up_others(rig):
     await rig.work(400)
     assert rig.spec("a-bad-one") is not None
     assert rig.writer.problems() == ()
+
+
+LACKING = Response(403, refused("patch", "serviceentries", "networking.istio.io", "shop"))
+
+
+async def test_thousands_that_are_refused_hold_nobody_up(rig):
+    """A right that is lacking: what is tried again waits for what is new, and is written once it may be."""
+    allowed = False
+
+    async def refuse():
+        if not allowed and rig.api.requests[-1][:2] == ("PATCH", "serviceentries"):
+            rig.api.fail = [LACKING]
+
+    rig.api.before = refuse
+    names = [f"e{number}" for number in range(3000)]
+    for name in names:
+        rig.writer.want(Ref(ENTRIES, "shop", name), entry(name))
+    await rig.work(200)
+    rig.api.put("gateways", {"metadata": {"namespace": "istio-eastwest", "name": "west"}})
+    rig.writer.observe(STATUS, observed(rig.api.get("gateways", "istio-eastwest", "west")))
+    rig.writer.want(STATUS, conditions(condition("True")))
+    await rig.work(2)
+    assert rig.api.get("gateways", "istio-eastwest", "west")["status"]["conditions"]
+    allowed = True
+    await rig.work(200)
+    assert all(rig.spec(name) for name in names)
+
+
+async def test_a_lacking_right_is_no_news_of_each_object(rig):
+    """It is told of the cluster (test_rights.py), not as an Event on each of thousands."""
+    rig.writer.want(REF, entry())
+    rig.api.fail = [None, LACKING]
+    await rig.work()
+    assert rig.spec() is None
+    assert rig.notices == []
+    assert rig.writer.problems() == ()
+    await rig.work(2)
+    assert rig.spec() is not None
 
 
 async def test_writes_follow_their_order_and_deletes_reverse_it(rig):
