@@ -77,7 +77,7 @@ class Federation:
         self._derived = derived
         self._places = PeerPlaces()
         local = LocalCluster(config.cluster_id, config.system_namespace, lineage)
-        self._journal = ImportJournal(Path(config.state_dir) / "imports")
+        self._journal = ImportJournal(Path(config.state_dir) / "imports", parts.disk)
         self._rules = heartbeat_rules(config.heartbeat_seconds)
         self._importer = Importer(local, self._imported, self._journal, self._rules)
         self._restored: frozenset[ObjectKey] = frozenset()

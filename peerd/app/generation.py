@@ -124,5 +124,8 @@ class Generation:
     def retain_wanted(self) -> None:
         """Nothing: an address goes with its object."""
 
-    def close(self) -> None:
+    async def recorded(self) -> None:
+        """Nothing is written to a disk."""
+
+    async def close(self) -> None:
         """Nothing is pending here."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from peerd.model.clock import Clock
 from peerd.sources.base import Source
+from peerd.state.disk import Disk
 from peerd.transport.base import Channel, Handler, Server
 from peerd.transport.tls import TlsSource
 
@@ -88,3 +89,4 @@ class Parts:
     network: Network = field(default_factory=SystemNetwork)
     resolve: Callable[[str], Awaitable[list[str]]] | None = None  # None: the system's resolver
     kube: "Kube | None" = None
+    disk: Disk = field(default_factory=Disk)

@@ -81,8 +81,8 @@ class Peerd:
         self.lineage = parts.kube.lineage if parts.kube is not None else lineage(state)
         self._waits = Waits()
         self.instance = f"{parts.random.getrandbits(48):012x}"
-        self._table = Table(state / "allocations")
-        self._takeovers = Table(state / "takeovers")
+        self._table = Table(state / "allocations", parts.disk)
+        self._takeovers = Table(state / "takeovers", parts.disk)
         self._own_cluster = OwnCluster(config, parts, self._emit)
         self._generation = self._own_cluster.generation
         self._publishing = publishing = self._own_cluster.publishing
@@ -207,7 +207,7 @@ class Peerd:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.certificates.close()
-        self._allocator.close()
+        await self._allocator.close()
         await self.federation.close()
         self._table.close()
         self._takeovers.close()
@@ -256,12 +256,11 @@ class Peerd:
 
     async def _become_ready(self) -> None:
         await self.objects.complete.wait()
-        await self.pipeline.quiet()
+        await self._derived()
         self.pods.synced = True
         self.federation.follow_gateways()
         # What was restored of peers that are no longer linked is withdrawn before anybody is served.
-        await self.pipeline.quiet()
-        await self.ads.window.published()
+        await self._served()
         self._not_ready = ""
         self._ready.set()
         log.info("ready", addresses=len(self.store.collection(ADDRESS)))
@@ -286,8 +285,14 @@ class Peerd:
             await asyncio.sleep(_LOOK)
 
     async def _served(self) -> None:
-        await self.pipeline.quiet()
+        await self._derived()
         await self.ads.window.published()
+
+    async def _derived(self) -> None:
+        """All that came is derived, with addresses that a slow disk has yet to take."""
+        await self.pipeline.quiet()
+        await self._allocator.recorded()
+        await self.pipeline.quiet()
 
     async def _begin_peering(self) -> None:
         await asyncio.to_thread(self._parts.network.prepare_peers)

@@ -305,7 +305,8 @@ class Importer:
         key, size = peer.remote.key, len(put.payload) + len(put.version)
         before = peer.holdings.enter(type_url, put.name, Entry(put.version, size, record))
         # After a full sync most is what was held: it is on disk already.
-        if before is None or record is None or (before.version, before.record) != (put.version, record):
+        same = before is not None and (before.version, before.record) == (put.version, record)
+        if not same or type_url == PEER_INFO:
             stored = Stored(key, type_url, put.name, put.version, put.payload)
             self._keeper.put(stored, replaces=before is not None)
         return before

@@ -13,6 +13,7 @@ import structlog
 
 from peerd.model.kube.meta import ObjectKey
 from peerd.peering.keeper import Keeper, Stored, StoredPeer
+from peerd.state.disk import DISK, Disk
 from peerd.state.errors import StateError
 from peerd.state.keyed_log import KeyedLog
 from peerd.transport.tasks import in_turns
@@ -34,8 +35,8 @@ class ImportJournal(Keeper):
         StateError: the file cannot be opened or is corrupt.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._log = KeyedLog(path)
+    def __init__(self, path: Path, disk: Disk = DISK) -> None:
+        self._log = KeyedLog(path, disk=disk)
         self._heartbeats: dict[ObjectKey, float] = {}
         self._complete: set[ObjectKey] = set()
         self._failing = False

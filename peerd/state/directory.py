@@ -24,12 +24,3 @@ def prepare(path: Path) -> None:
         raise StateError(
             path, f"cannot be used as state directory: {error.strerror}", "name one that can be written"
         ) from error
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in *path* durable; raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,9 +4,9 @@ Layout, little-endian: a first line (`_MAGIC`), then per record a header of 16 b
 header is the payload's length (u32), the xxh32 of these four bytes (u32) and the xxh64 of the payload (u64):
 with a checksum of its own, a damaged length is told from a record that was not written whole.
 
-*Torn tail*: a last record that is incomplete, or fails its checksum with nothing behind it, or zeros up to
-the end, is what a crash leaves; it is cut off. Anything else that fails a checksum is corruption and stops
-the start, because cutting there would lose records that were promised to be kept.
+*Torn tail*: a last record that is incomplete, or fails its checksum with nothing but zeros behind it, is what
+a crash leaves; it is cut off. Anything else that fails a checksum is corruption and stops the start, because
+cutting there would lose records that were promised to be kept.
 """
 
 import os
@@ -17,11 +17,13 @@ from pathlib import Path
 
 import xxhash
 
+from peerd.state.disk import DISK, Disk
 from peerd.state.errors import StateError
 
 _MAGIC = b"peerd-journal 1\n"
 _HEADER = struct.Struct("<IIQ")
 _LENGTH = struct.Struct("<I")
+_CHECKED = 2 * _LENGTH.size  # bytes of a header that tell whether its length is right
 _CHUNK = 1 << 20  # bytes read at once by `scan`
 
 
@@ -35,19 +37,20 @@ class Journal:
         StateError: the file cannot be opened, is no journal, or is corrupt.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, disk: Disk = DISK) -> None:
         self.path = path
+        self.disk = disk
         self.torn = 0
         """Bytes cut off at the end when the file was opened."""
         self._found: list[bytes] = []
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._descriptor = disk.open(path)
         except OSError as error:
             raise StateError(path, f"cannot be opened: {error.strerror}", "make it writable") from error
         try:
             self._end = self._load()
         except BaseException:
-            os.close(self._descriptor)
+            disk.close(self._descriptor)
             raise
         self._clean = self.torn == 0
 
@@ -70,15 +73,15 @@ class Journal:
         data = b"".join(map(_frame, records))
         try:
             if not self._clean:
-                os.ftruncate(self._descriptor, self._end)
+                self.disk.cut(self._descriptor, self._end)
                 self._clean = True
             if not data:
                 return
             head = _MAGIC if self._end == 0 else b""
             self._clean = False
-            _write(self._descriptor, head + data, self._end)
+            self.disk.write(self._descriptor, head + data, self._end)
             if sync:
-                os.fsync(self._descriptor)
+                self.disk.sync(self._descriptor)
         except OSError as error:
             raise self._failed(error) from error
         self._end += len(head) + len(data)
@@ -105,13 +108,13 @@ class Journal:
 
     def adopt(self, descriptor: int, end: int) -> None:
         """Go on with another file, which has taken the place of the old one (`Rewrite`)."""
-        os.close(self._descriptor)
+        self.disk.close(self._descriptor)
         self._descriptor, self._end, self._clean = descriptor, end, True
 
     def close(self) -> None:
         """Close the file; further calls fail."""
         if self._descriptor >= 0:
-            os.close(self._descriptor)
+            self.disk.close(self._descriptor)
             self._descriptor = -1
 
     def raw(self, start: int) -> bytes:
@@ -147,7 +150,7 @@ class Journal:
         except OSError as error:
             raise StateError(self.path, f"cannot be read: {error.strerror}", "make it readable") from error
         if not data.startswith(_MAGIC):
-            if _MAGIC.startswith(data) or not data.strip(b"\0"):
+            if _MAGIC.startswith(data.rstrip(b"\0")):
                 self.torn = len(data)
                 return 0
             raise StateError(self.path, "is not a journal of peerd", "move it away to start without it")
@@ -181,32 +184,32 @@ class Rewrite:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self._disk = journal.disk
         self._path = journal.path.with_name(f".{journal.path.name}.new")
         self._begun = journal.size or len(_MAGIC)
         self._descriptor = -1
         self._end = len(_MAGIC)
         with self._abandoning():
-            flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-            self._descriptor = os.open(self._path, flags, 0o600)
-            _write(self._descriptor, _MAGIC, 0)
+            self._descriptor = self._disk.open(self._path, os.O_TRUNC)
+            self._disk.write(self._descriptor, _MAGIC, 0)
 
     def add(self, records: Iterable[bytes]) -> None:
         """Write *records* behind those before."""
         data = b"".join(map(_frame, records))
         with self._abandoning():
-            _write(self._descriptor, data, self._end)
+            self._disk.write(self._descriptor, data, self._end)
         self._end += len(data)
 
     def sync(self) -> None:
         """Bring what was added to the disk; may take long, and may run in another thread."""
         with self._abandoning():
-            os.fsync(self._descriptor)
+            self._disk.sync(self._descriptor)
 
     def finish(self) -> None:
         """Take the journal's place. What is carried over is as durable as it was in the old file."""
         with self._abandoning():
             late = self._journal.raw(self._begun)
-            _write(self._descriptor, late, self._end)
+            self._disk.write(self._descriptor, late, self._end)
             self._path.replace(self._journal.path)
         descriptor, self._descriptor = self._descriptor, -1
         self._journal.adopt(descriptor, self._end + len(late))
@@ -214,7 +217,7 @@ class Rewrite:
     def abandon(self) -> None:
         """Give the draft up; without effect where it is finished or gone."""
         if self._descriptor >= 0:
-            os.close(self._descriptor)
+            self._disk.close(self._descriptor)
             self._descriptor = -1
             self._path.unlink(missing_ok=True)
 
@@ -253,18 +256,11 @@ def _record(data: bytes, position: int) -> bytes | str | None:
         return None
     length, check, digest = _HEADER.unpack_from(data, position)
     if check != xxhash.xxh32_intdigest(data[position : position + _LENGTH.size]):
-        return "header checksum" if data[position:].strip(b"\0") else None
+        return "header checksum" if data[position + _CHECKED :].strip(b"\0") else None
     start = position + _HEADER.size
     record = data[start : start + length]
     if len(record) < length:
         return None
     if digest != xxhash.xxh64_intdigest(record):
-        return None if start + length == len(data) else "record checksum"
+        return "record checksum" if data[start + length :].strip(b"\0") else None
     return record
-
-
-def _write(descriptor: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view, offset = view[written:], offset + written

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from peerd.model.steps import whole
+from peerd.state.disk import DISK, Disk
 from peerd.state.errors import StateError
 from peerd.state.journal import Journal, Rewrite
 
@@ -35,9 +36,9 @@ class KeyedLog:
         StateError: the journal cannot be opened or is corrupt.
     """
 
-    def __init__(self, path: Path, *, groups: bool = True) -> None:
+    def __init__(self, path: Path, *, groups: bool = True, disk: Disk = DISK) -> None:
         self._groups = groups
-        self._journal = Journal(path)
+        self._journal = Journal(path, disk)
         self._pending: dict[tuple[str, str | None], bytes | None] = {}
         self._records = 0
         self._superseded = 0  # of the records, how many say nothing any more

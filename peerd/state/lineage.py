@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from peerd.state.directory import sync_directory
+from peerd.state.disk import DISK
 from peerd.state.errors import StateError
 
 
@@ -61,4 +61,4 @@ def _create(path: Path, value: uuid.UUID) -> None:
         pass
     finally:
         draft.unlink()
-    sync_directory(path.parent)
+    DISK.sync_names(path.parent)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from peerd.state.directory import sync_directory
+from peerd.state.disk import DISK, Disk
 from peerd.state.journal import unwritable
 from peerd.state.keyed_log import KeyedLog
 
@@ -17,9 +17,11 @@ class Table:
         StateError: the journal cannot be opened or is corrupt.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._log = KeyedLog(path, groups=False)
-        self._moved = False  # a compacted file took the old one's place, and the directory may not know
+    def __init__(self, path: Path, disk: Disk = DISK) -> None:
+        self._log = KeyedLog(path, groups=False, disk=disk)
+        self._disk = disk
+        # The file was made, or a compacted one took its place, and the directory may not have kept that.
+        self._moved = True
 
     @property
     def path(self) -> Path:
@@ -53,9 +55,9 @@ class Table:
         self._log.flush(sync=sync)
         if self._log.mostly_history:
             self._moved = self._log.compact() or self._moved
-        if self._moved:
+        if self._moved and self._log.size:
             try:
-                sync_directory(self.path.parent)
+                self._disk.sync_names(self.path.parent)
             except OSError as error:
                 raise unwritable(self.path, error) from error
             self._moved = False

@@ -48,6 +48,9 @@ class Cluster:
         self.table.close()
         self.takeovers.close()
 
+    def fails(self, _allocations):
+        raise StateError(self.path, "no space left on device", "free some space")
+
     def on_disk(self):
         """The hosts that a process starting now would find."""
         table = Table(self.path)
@@ -95,7 +98,7 @@ async def test_what_was_recorded_is_restored_for_the_first_derivation(cluster):
 
 
 async def test_a_disk_that_refuses_is_logged_and_tried_again(cluster, monkeypatch):
-    """Nothing is told meanwhile, nothing is lost, and every failure arms the next try."""
+    """It is said once, nothing is told meanwhile, nothing is lost, and every failure arms the next try."""
     allocator = cluster.start()
 
     def full(self, *, sync=True):
@@ -106,11 +109,13 @@ async def test_a_disk_that_refuses_is_logged_and_tried_again(cluster, monkeypatc
         patch.setattr(Table, "flush", full)
         for tries in (1, 2):
             assert await allocator.settle() == []
-            assert [entry["event"] for entry in logs] == ["allocations_not_recorded"] * tries
+            assert [entry["event"] for entry in logs] == ["allocations_not_recorded"]
             cluster.timers.advance(5)
             assert cluster.again == tries
     assert "no space left on device" in logs[0]["reason"]
-    assert told(await allocator.settle()) == {"a": 1}
+    with capture_logs() as logs:
+        assert told(await allocator.settle()) == {"a": 1}
+    assert [entry["event"] for entry in logs] == ["allocations_recorded_again"]
     assert cluster.timers.armed == []
 
 
@@ -150,16 +155,7 @@ async def test_retain_while_a_write_is_under_way_is_done_by_the_next_settle(clus
     await allocator.settle()
     allocator = cluster.start()
     allocator.restore()
-    record = Allocations.record
-    loop = asyncio.get_running_loop()
-    writing, go_on = asyncio.Event(), asyncio.Event()
-
-    def slow(self):
-        loop.call_soon_threadsafe(writing.set)
-        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result()
-        return record(self)
-
-    monkeypatch.setattr(Allocations, "record", slow)
+    writing, go_on = slow_disk(monkeypatch)
     allocator.want([("new", "global")])
     settling = asyncio.ensure_future(allocator.settle())
     await writing.wait()
@@ -169,13 +165,70 @@ async def test_retain_while_a_write_is_under_way_is_done_by_the_next_settle(clus
     assert told(await allocator.settle()) == {"vanished": None}
 
 
+def slow_disk(monkeypatch):
+    """An event that says that somebody writes, and one that lets it."""
+    record, loop = Allocations.record, asyncio.get_running_loop()
+    writing, go_on = asyncio.Event(), asyncio.Event()
+
+    def slow(self):
+        loop.call_soon_threadsafe(writing.set)
+        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result()
+        return record(self)
+
+    monkeypatch.setattr(Allocations, "record", slow)
+    return writing, go_on
+
+
+async def test_a_slow_disk_holds_others_up_for_a_moment_only(cluster, monkeypatch):
+    """What is wanted meanwhile waits for the writer, and each address is told once it is on disk."""
+    allocator = cluster.start()
+    writing, go_on = slow_disk(monkeypatch)
+    allocator.want([("a", "global")])
+    settling = asyncio.ensure_future(allocator.settle())
+    await writing.wait()
+    cluster.timers.advance(0.2)
+    assert await settling == []
+    allocator.want([("b", "global")])
+    allocator.remember([("shop/b", Takeover())])
+    assert await allocator.settle() == []
+    assert allocator.diagnostics == ()
+    assert cluster.again == 0
+    go_on.set()
+    await allocator.recorded()
+    assert cluster.again == 1
+    assert told(await allocator.settle()) == {"a": 1}
+    assert cluster.on_disk() == ["a"]
+    assert cluster.again == 2, "for what was wanted meanwhile"
+    host, takeover = await allocator.settle()
+    assert (host.host, takeover.service) == ("b", "shop/b")
+    assert cluster.on_disk() == ["a", "b"]
+    assert await allocator.settle() == []
+
+
+async def test_closing_waits_for_what_is_being_written(cluster, monkeypatch):
+    """Its file is about to be closed, and what it fails with is no longer of interest."""
+    allocator = cluster.start()
+    monkeypatch.setattr(Allocations, "record", cluster.fails)
+    allocator.want([("a", "global")])
+    writing, go_on = slow_disk(monkeypatch)
+    settling = asyncio.ensure_future(allocator.settle())
+    await writing.wait()
+    settling.cancel()
+    closing = asyncio.ensure_future(allocator.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    go_on.set()
+    await closing
+    assert cluster.timers.armed == []
+
+
 async def test_a_closed_allocator_tries_nothing_again(cluster):
     """Its timer would fire into a process that has stopped."""
     allocator = cluster.start()
     allocator.want([("a", "global"), ("b", "global"), ("c", "global")])
     await allocator.settle()
     assert cluster.timers.armed
-    allocator.close()
+    await allocator.close()
     assert cluster.timers.armed == []
 
 

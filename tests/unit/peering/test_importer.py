@@ -287,6 +287,19 @@ def test_a_segment_has_the_name_of_its_content_so_there_is_one(world: World) -> 
     assert (KEY, SEGMENT, "another") not in world.keeper.kept
 
 
+def test_a_segment_that_is_sent_again_as_it_is_is_not_written_again(world: World) -> None:
+    """As with services: after a full sync most is what was held. Found by seed 150257515."""
+    segment = put(encode_segment(Segment("default", "mesh.internal")))
+    world.importer.take(KEY, SEGMENT, [segment])
+    written = world.keeper.kept.pop((KEY, SEGMENT, "default"))
+    world.importer.take(KEY, SEGMENT, [segment])
+    assert (KEY, SEGMENT, "default") not in world.keeper.kept
+    world.keeper.kept[KEY, SEGMENT, "default"] = written
+    other = msgspec.structs.replace(segment, version="2")
+    world.importer.take(KEY, SEGMENT, [other])
+    assert world.keeper.kept[KEY, SEGMENT, "default"].version == "2"
+
+
 def test_every_type_counts_against_the_quota(world: World) -> None:
     """PeerInfo and Segments too, with their versions, which are the peer's to choose."""
     before = world.importer.counts(KEY).bytes

@@ -80,6 +80,18 @@ def test_zeros_at_the_end_are_a_torn_tail(tmp_path):
     assert records(path) == ([b"kept"], 4096)
 
 
+def test_zeros_from_any_byte_on_cost_what_was_not_written_whole(tmp_path):
+    """The file had grown by several records, and not all of them got to the disk: that is no corruption."""
+    path = tmp_path / "j"
+    ends = [len(written(path, name)) for name in (b"first", b"second", b"third")]
+    whole = path.read_bytes()
+    for cut in range(len(whole)):
+        path.write_bytes(whole[:cut].ljust(len(whole), b"\0"))
+        found, torn = records(path)
+        assert found == [b"first", b"second", b"third"][: sum(end <= cut for end in ends)]
+        assert torn == len(whole) - max((end for end in ends if end <= cut), default=16 if cut >= 16 else 0)
+
+
 def test_a_last_record_with_a_wrong_checksum_is_a_torn_tail(tmp_path):
     """Its length reached the disk, its last block did not."""
     path = tmp_path / "j"

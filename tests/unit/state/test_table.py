@@ -6,7 +6,7 @@ import os
 import pytest
 
 from peerd.state import keyed_log
-from peerd.state import table as table_module
+from peerd.state.disk import DISK
 from peerd.state.errors import StateError
 from peerd.state.journal import Journal
 from peerd.state.table import Table
@@ -101,6 +101,9 @@ def test_a_compaction_that_fails_is_tried_again_later(tmp_path, monkeypatch, fai
         return real(*arguments)
 
     table = Table(tmp_path / "t")
+    table.put("first", b"", replaces=False)
+    table.flush()
+    table.delete("first")
     with monkeypatch.context() as patch:
         patch.setattr(os, fails, refuse)
         for number in range(200):
@@ -122,17 +125,31 @@ def test_after_a_compaction_the_directory_is_on_disk_before_anybody_relies_on_it
     table.put("busy", b"y" * 20, replaces=True)
     asked = []
     with monkeypatch.context() as patch:
-        patch.setattr(table_module, "sync_directory", full)
+        patch.setattr(DISK, "sync_names", full)
         for _ in range(2):
             with pytest.raises(StateError, match="No space left"):
                 table.flush()
         assert not table.dirty
-        patch.setattr(table_module, "sync_directory", asked.append)
+        patch.setattr(DISK, "sync_names", asked.append)
         table.flush()
         table.flush()
     assert asked == [tmp_path]
     table.close()
     assert reopened(tmp_path / "t") == {"busy": b"y" * 20}
+
+
+def test_a_new_file_is_found_again_after_a_crash_of_the_machine(tmp_path, monkeypatch):
+    """Its name is made durable with the first flush that writes; what is in it would be lost with it."""
+    asked = []
+    monkeypatch.setattr(DISK, "sync_names", asked.append)
+    table = Table(tmp_path / "t")
+    table.flush()
+    assert asked == []
+    for number in range(2):
+        table.put("a", b"1", replaces=number > 0)
+        table.flush()
+    assert asked == [tmp_path]
+    table.close()
 
 
 def test_a_journal_of_another_kind_is_refused(tmp_path):
