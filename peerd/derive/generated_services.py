@@ -6,6 +6,8 @@ peers may answer to (D23), and a name of another segment, have one of their own.
 
 from collections.abc import Mapping
 
+import msgspec
+
 from peerd.derive import labels
 from peerd.derive.distribution import LOCAL_NODE
 from peerd.derive.engine import Collection, Context, Engine, Input
@@ -46,6 +48,9 @@ _PROTOCOLS = {
     AppProtocol.TCP: "TCP",
     AppProtocol.TLS: "TLS",
 }
+# By these a proxy knows which of several hosts is meant. Istiod's webhook refuses an entry of several hosts
+# that has any other port, one without a protocol included.
+_TELLING = frozenset({"HTTP", "HTTP2", "GRPC", "TLS"})
 _WAYPOINT_LABELS = (
     labels.USE_WAYPOINT,
     labels.USE_WAYPOINT_NAMESPACE,
@@ -133,11 +138,7 @@ class GeneratedServices:
         by_role = {host.role: host for host in hosts}
         main = by_role.get("")
         joined = sorted(
-            (
-                host
-                for host in hosts
-                if main is not None and host.role and self._alike(ctx, main.name, host.name)
-            ),
+            (host for host in hosts if main is not None and host.role and self._alike(ctx, main, host)),
             key=lambda host: (host.role != LOCAL, host.name.host),
         )
         entries: list[GeneratedServiceEntry] = []
@@ -152,7 +153,7 @@ class GeneratedServices:
             entry = self._entry(ctx, host, own, place, served)
             if own is not None and host is not main:
                 apart.append(host.name.host)
-            entries.append(entry)
+            entries += _admitted(entry, served)
             target = Target(entry.namespace, entry.selector, entry.ports)
             targets += [(each.name.key, target) for each in served]
         info = None if main is None else self._own(ctx, main.name)
@@ -161,11 +162,18 @@ class GeneratedServices:
             tuple(entries), tuple(targets), place, "" if info is None else info.source, tuple(apart)
         )
 
-    def _alike(self, ctx: Context, main: GlobalName, other: GlobalName) -> bool:
-        """Whether both names lead to the same endpoints: the same clusters, the same ports."""
+    def _alike(self, ctx: Context, main: _Host, other: _Host) -> bool:
+        """Whether both names lead to the same endpoints, the same way: clusters, ports, distribution."""
         contributions = self._names.contributions
-        mine, theirs = ({found.peer for found in ctx.find(contributions, name.key)} for name in (main, other))
-        return mine == theirs and main.ports == other.ports and main.everywhere == other.everywhere
+        names = main.name, other.name
+        mine, theirs = ({found.peer for found in ctx.find(contributions, name.key)} for name in names)
+        words = {self._distribution(ctx, name, self._own(ctx, name)) for name in names}
+        return (
+            mine == theirs
+            and len(words) == 1
+            and main.name.ports == other.name.ports
+            and main.name.everywhere == other.name.everywhere
+        )
 
     def _own(self, ctx: Context, name: GlobalName) -> ServiceInfo | None:
         """Our Service behind the name."""
@@ -192,12 +200,18 @@ class GeneratedServices:
             selector=place.selector or ((label, label_value(object_name)),),
             subject_alt_names=name.identities,
             labels=found,
-            annotations=labels.freeze({**annotations, DISTRIBUTION: _distribution(host, own)}),
+            annotations=labels.freeze({**annotations, DISTRIBUTION: self._distribution(ctx, name, own)}),
             # A peer has one global name for a service: what leads where our own does is an alias.
             aliases=tuple(
                 each.name.host for each in served if each.alias or each.role not in {"", host.role, LOCAL}
             ),
         )
+
+    def _distribution(self, ctx: Context, name: GlobalName, own: ServiceInfo | None) -> str:
+        """The annotation's word: never absent, or the namespace's would count."""
+        if own is not None and own.service.load_balancing == LOCAL_NODE:
+            return "PreferSameNode"
+        return _DISTRIBUTIONS.get(self._names.distribution(ctx, name).lower(), "PreferClose")
 
     def _waypoint(
         self, ctx: Context, own: ServiceInfo | None, place: Place
@@ -260,6 +274,25 @@ class GeneratedServices:
         return keyed(told, "generated")
 
 
+def _admitted(entry: GeneratedServiceEntry, served: tuple[_Host, ...]) -> tuple[GeneratedServiceEntry, ...]:
+    """*entry*, or where istiod would refuse it for its several hosts, its like for each of them."""
+    if len(served) == 1 or all(port.protocol in _TELLING for port in entry.ports):
+        return (entry,)
+    first, *others = served
+    return (
+        msgspec.structs.replace(entry, hosts=(first.name.host,)),
+        *(
+            msgspec.structs.replace(
+                entry,
+                name=service_entry_name(each.name.namespace, each.name.name, each.role),
+                hosts=(each.name.host,),
+                aliases=(),
+            )
+            for each in others
+        ),
+    )
+
+
 def entry_ports(name: GlobalName, own: ServiceInfo | None) -> tuple[GeneratedPort, ...]:
     """The ports of a name's ServiceEntry: those that every cluster has, or the oldest's where there is none.
 
@@ -291,16 +324,6 @@ def _port(port: FederatedPort, target_name: str, own: ServiceInfo | None) -> Gen
         protocol=_PROTOCOLS.get(port.app_protocol, ""),
         target=0 if target == port.number else target,
     )
-
-
-def _distribution(host: _Host, own: ServiceInfo | None) -> str:
-    """The annotation's word: never absent, or the namespace's would count."""
-    if own is not None and own.service.load_balancing == LOCAL_NODE:
-        return "PreferSameNode"
-    word = host.name.distribution.lower()
-    if not word:
-        return "Any" if host.role == LOCAL else "PreferClose"
-    return _DISTRIBUTIONS.get(word, "PreferClose")
 
 
 def _entries(_ctx: Context, _service: str, group: _Group) -> dict[str, GeneratedServiceEntry]:

@@ -211,9 +211,10 @@ def global_service(
     allocation: Allocation,
     network: str,
     local: ServiceInfo | None,
-    default: LoadBalancing | None = PREFER_NETWORK,
 ) -> Service:
     """The Service of *name*, with addresses of our own network; *local* is our Service behind it, if any.
+
+    `name.distribution` is the word that counts, not just what was said (GlobalServices.distribution).
 
     A local waypoint serves the name too, and may fail over to remote endpoints (decision D30).
     """
@@ -221,7 +222,7 @@ def global_service(
         NetworkAddress(network, address) for address in (allocation.ipv4, allocation.ipv6) if address
     )
     behind = None if local is None else local.service
-    balancing = global_distribution(name.distribution, default)
+    balancing = global_distribution(name.distribution, None)
     if behind is not None and behind.load_balancing == LOCAL_NODE:
         balancing = LOCAL_NODE  # internalTrafficPolicy: Local holds for every name of the Service
     return Service(

@@ -13,11 +13,11 @@ from peerd.derive.allocation import GLOBAL_POOL
 from peerd.derive.engine import Context, Engine, Input
 from peerd.derive.gateways import NetworkGateways
 from peerd.derive.global_names import (
-    PREFER_NETWORK,
     Contribution,
     GlobalName,
     global_distribution,
     global_service,
+    is_distribution,
     merge,
     own_targets,
 )
@@ -39,7 +39,6 @@ from peerd.model.kube.core import Service
 from peerd.model.kube.istio import WorkloadEntry
 from peerd.model.mesh import Settings
 from peerd.model.record import Record
-from peerd.model.service import LoadBalancing
 from peerd.model.service import Service as WireService
 from peerd.model.workload import ServicePorts
 
@@ -188,6 +187,16 @@ class GlobalServices:
             return None
         return scoped.info if name.host in {scoped.contribution.host, *scoped.aliases} else None
 
+    def distribution(self, ctx: Context, name: GlobalName) -> str:
+        """The word that counts for *name*: what is said of it, else its default (decision D26)."""
+        said, default = name.distribution, "PreferNetwork"
+        if name.host == self._takeovers.local_host(name.name, name.namespace):
+            asked = ctx.ask(self._takeovers.asked, f"{name.namespace}/{name.name}")
+            if asked.by_rule:
+                return "Any"  # stays as istiod has it
+            default = "PreferNetwork" if asked.own else "Any"
+        return said if is_distribution(said) else default
+
     def _service(self, ctx: Context, _key: str, name: GlobalName) -> WireService | None:
         """Served once its addresses are recorded (decision D28)."""
         allocation = ctx.get(self._allocations, name.host)
@@ -195,13 +204,8 @@ class GlobalServices:
             allocation = Allocation(b"", b"")  # istiod gives it one, and serves it
         if allocation is None or self._defined_here(ctx):
             return None
-        default: LoadBalancing | None = PREFER_NETWORK
-        if name.host == self._takeovers.local_host(name.name, name.namespace):
-            asked = ctx.ask(self._takeovers.asked, f"{name.namespace}/{name.name}")
-            default = PREFER_NETWORK if asked.own and not asked.by_rule else None
-            if asked.by_rule:  # stays as istiod has it (D26)
-                name = msgspec.structs.replace(name, distribution="")
-        return global_service(name, allocation, self._mesh.of(ctx).network, self._own(ctx, name), default)
+        name = msgspec.structs.replace(name, distribution=self.distribution(ctx, name))
+        return global_service(name, allocation, self._mesh.of(ctx).network, self._own(ctx, name))
 
     def _wanted(self, ctx: Context, _key: str, name: GlobalName) -> dict[str, str]:
         return {} if self._beside or self._defined_here(ctx) else {name.host: GLOBAL_POOL}
@@ -213,10 +217,8 @@ class GlobalServices:
         if name is None or info.source != SERVICE:
             return service
         balancing = service.load_balancing
-        asked = ctx.ask(self._takeovers.asked, f"{service.namespace}/{service.name}")
-        if balancing is None and not asked.by_rule:
-            default = PREFER_NETWORK if asked.own else None
-            balancing = global_distribution(name.distribution, default)
+        if balancing is None:
+            balancing = global_distribution(self.distribution(ctx, name), None)
         return msgspec.structs.replace(
             service,
             ports=own_targets(service.ports, name.everywhere),

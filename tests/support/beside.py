@@ -34,17 +34,20 @@ def manifests(generated: Mapping[str, Generated]) -> dict[str, dict[str, Any]]:
 
 def objects(generated: Mapping[str, Generated]) -> list[KubeObject]:
     """The same as objects that an API server holds, with addresses where istiod allocates some."""
-    found: list[KubeObject] = []
-    for position, (key, tree) in enumerate(manifests(generated).items()):
-        record = msgspec.convert(tree, KINDS_BY_NAME[key.partition("/")[0]].type)
-        if isinstance(record, ServiceEntry):
-            allocated = tuple(
-                AllocatedAddress(f"240.240.{position}.{at}", host)
-                for at, host in enumerate(record.spec.hosts, 1)
-            )
-            record = msgspec.structs.replace(record, status=ServiceEntryStatus(allocated))
-        found.append(record)
-    return found
+    return [
+        _allocated(msgspec.convert(tree, KINDS_BY_NAME[key.partition("/")[0]].type), position)
+        for position, (key, tree) in enumerate(manifests(generated).items())
+    ]
+
+
+def _allocated(found: KubeObject, position: int) -> KubeObject:
+    """With addresses, if it is a ServiceEntry that istiod gives some."""
+    if not isinstance(found, ServiceEntry) or found.spec.addresses or found.spec.resolution in {"", "NONE"}:
+        return found
+    addresses = tuple(
+        AllocatedAddress(f"240.240.{position}.{at}", host) for at, host in enumerate(found.spec.hosts, 1)
+    )
+    return msgspec.structs.replace(found, status=ServiceEntryStatus(addresses))
 
 
 def told_by_istiod(
@@ -55,7 +58,8 @@ def told_by_istiod(
     domain: str = "cluster.local",
 ) -> Records:
     """What a ztunnel of *cluster* would be told, by the model of istiod's reading."""
-    return istiod([*local, *objects(generated)], flags, cluster=cluster, domain=domain)
+    users = (_allocated(found, 255 - position) for position, found in enumerate(local))
+    return istiod([*users, *objects(generated)], flags, cluster=cluster, domain=domain)
 
 
 class Seen(Cluster):

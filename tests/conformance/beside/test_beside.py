@@ -1,6 +1,6 @@
 """Beside istiod: every scenario's objects, and what istiod makes of them against standalone peerd.
 
-The scenarios are those of tests/conformance/scenarios; istiod is the model of tests/support/istiod_model.py.
+The scenarios are those of tests/conformance/scenarios; istiod is the model of tests/support/istiod_model.
 """
 
 from collections.abc import Iterator
@@ -16,6 +16,7 @@ from peerd.model.service import Service
 from peerd.model.workload import Workload
 from tests.conformance.beside.exceptions import EXCEPTIONS
 from tests.support.beside import (
+    SAFE,
     SCENARIOS,
     UNSAFE,
     Beside,
@@ -26,6 +27,7 @@ from tests.support.beside import (
     shape,
 )
 from tests.support.istiod_model import Flags
+from tests.support.istiod_webhook import refusals
 from tests.support.scenarios import Scenario
 
 HERE = Path(__file__).parent
@@ -82,6 +84,17 @@ def test_requests_arrive_where_they_should(name: str) -> None:
         seen = {each: Seen(cluster, beside.told(each)) for each, cluster in beside.clusters.items()}
         wrong |= {answer.partition(": ")[0] for answer in beside.wrong(ask, seen)}
     assert wrong == (EXCEPTIONS[name].asks if name in EXCEPTIONS else frozenset())
+
+
+@pytest.mark.parametrize("flags", [SAFE, UNSAFE], ids=["right", "wrong"])
+@pytest.mark.parametrize("name", NAMES)
+def test_istiods_webhook_admits_every_object(name: str, flags: IstiodFlags) -> None:
+    """Nothing is written that a cluster with an istiod would refuse, in any step of any scenario."""
+    beside = Beside(name, flags)
+    for step, _, _ in beside.steps():
+        for cluster in beside.clusters.values():
+            for key, tree in manifests(cluster.generated).items():
+                assert refusals(key.partition("/")[0], tree) == [], f"{step}: {key}"
 
 
 @pytest.mark.parametrize("name", REVIEWED)

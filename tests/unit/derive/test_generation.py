@@ -3,7 +3,8 @@
 import pytest
 
 from peerd.derive.generated_names import ENTRY_LABEL, LOCAL_ENTRY_LABEL
-from peerd.model.changes import IstiodChange
+from peerd.model.changes import IstiodChange, TakeoverChange
+from peerd.model.federation import Takeover
 from peerd.model.generated import Generate, GeneratedServiceEntry, GeneratedWorkloadEntry, IstiodFlags
 from tests.support.beside import Seen, told_by_istiod
 from tests.support.clusters import Cluster, gone, namespace, pod, put, remote_gateway, service, system
@@ -167,13 +168,50 @@ def test_global_service_entry_is_told_of_its_own_kind():
 # -- names -----------------------------------------------------------------------------------------------
 
 
+HTTP = {"ports": [{"name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP"}]}
+BOTH = ["reviews.shop.mesh.internal", "reviews.shop.svc.cluster.local"]
+
+
+def named(**spec):
+    """A global Service `reviews` with these fields."""
+    found = service("reviews", GLOBAL).object
+    return put("Service", {"metadata": {"name": "reviews", "namespace": "shop", "labels": GLOBAL},
+                           "spec": {"clusterIP": found.spec.cluster_ip, "selector": {"app": "reviews"},
+                                    **spec}})  # fmt: skip
+
+
 def test_local_name_shares_the_entry_where_all_peers_may():
     """The Namespace asks for takeover: both names lead to the same endpoints (D25)."""
     east = beside(namespace("shop", {"solo.io/service-takeover": "true"}))
-    east.pull("west", exporting())
-    assert entries(east)["autogen.shop.reviews"].hosts == (
-        "reviews.shop.mesh.internal", "reviews.shop.svc.cluster.local"
-    )  # fmt: skip
+    east.pull("west", peer("west", named(**HTTP), pod("reviews-1", "reviews", "10.9.0.1")))
+    (entry,) = entries(east).values()
+    assert list(entry.hosts) == BOTH
+
+
+@pytest.mark.parametrize("port", [{"name": "tcp"}, {"name": "redis"}, {}, {"appProtocol": "mongo"}])
+def test_names_that_a_port_cannot_tell_apart_have_an_entry_each(port):
+    """Istiod's webhook refuses several hosts where one port is neither HTTP nor TLS."""
+    east = beside(namespace("shop", {"solo.io/service-takeover": "true"}))
+    both = {"ports": [*HTTP["ports"], {"port": 6379, "targetPort": 6379, "protocol": "TCP", **port}]}
+    east.pull("west", peer("west", named(**both), pod("reviews-1", "reviews", "10.9.0.1")))
+    found = entries(east)
+    assert {name: list(each.hosts) for name, each in found.items()} == {
+        "autogen.shop.reviews": BOTH[:1], "autogen.svc.shop.reviews": BOTH[1:]
+    }  # fmt: skip
+    assert len({(each.selector, each.ports, each.annotations) for each in found.values()}) == 1
+    assert len(endpoints(east)) == 1, "both take the same entry of west"
+    assert [members(east, [], host) for host in BOTH] == [1, 1]
+
+
+def test_names_that_prefer_differently_have_an_entry_each():
+    """What a mesh rule took over stays as istiod has it, the global name prefers what is near (D26)."""
+    recorded = TakeoverChange("shop/reviews", Takeover(by_rule=True))
+    east = Cluster("east", [system("east"), namespace("shop"), remote_gateway("west", "west", "198.51.100.1"),
+                            IstiodChange(IstiodFlags(True)), recorded], generate=Generate.BESIDE)  # fmt: skip
+    east.pull("west", peer("west", named(**HTTP), pod("reviews-1", "reviews", "10.9.0.1")))
+    words = {each.hosts: dict(each.annotations)["networking.istio.io/traffic-distribution"]
+             for each in entries(east).values()}  # fmt: skip
+    assert words == {(BOTH[0],): "PreferClose", (BOTH[1],): "Any"}
 
 
 def test_local_name_has_its_own_entry_where_only_some_may():
@@ -219,16 +257,30 @@ def _acme(*aliases):
     return put("Segment", tree)
 
 
-def test_alias_shares_the_entry_where_all_clusters_have_it():
-    """One entry for policies to attach to; its annotation lists what was made by templates."""
+def _in_acme(**spec):
+    """East and west of one segment, each with the Service and the template."""
     labels = {"admin.solo.io/segment": "acme"}
     alias = _acme("{service}.{namespace}.acme.example")
-    east = beside(alias, system("east", labels), service("reviews", GLOBAL))
-    east.pull("west", Cluster("west", [system("west", labels), alias, service("reviews", GLOBAL),
+    east = beside(alias, system("east", labels), named(**spec))
+    east.pull("west", Cluster("west", [system("west", labels), alias, named(**spec),
                                        pod("reviews-1", "reviews", "10.9.0.1")]))  # fmt: skip
-    (entry,) = entries(east).values()
+    return east
+
+
+def test_alias_shares_the_entry_where_all_clusters_have_it():
+    """One entry for policies to attach to; its annotation lists what was made by templates."""
+    (entry,) = entries(_in_acme(**HTTP)).values()
     assert entry.hosts == ("reviews.shop.mesh.acme", "reviews.shop.acme.example")
     assert entry.aliases == ("reviews.shop.acme.example",)
+
+
+def test_alias_that_a_port_cannot_tell_apart_keeps_the_services_endpoints():
+    """An entry of its own with the same selector; the annotation of the first still lists it."""
+    east = _in_acme(ports=[{"port": 6379, "targetPort": 6379, "protocol": "TCP"}])
+    main, alias = entries(east).values()
+    assert (main.hosts, main.aliases) == (("reviews.shop.mesh.acme",), ("reviews.shop.acme.example",))
+    assert (alias.hosts, alias.aliases) == (("reviews.shop.acme.example",), ())
+    assert main.selector == alias.selector == (("app", "reviews"),)
 
 
 def test_alias_that_only_we_have_takes_nobody_elses_endpoints():

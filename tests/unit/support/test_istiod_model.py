@@ -32,7 +32,9 @@ def _part(tree: dict[str, Any]) -> dict[str, Any]:
     if "service" in tree:
         found = {field: tree["service"].get(field) for field in SERVICE_FIELDS}
         ports = tree["service"].get("ports", [])
-        found["ports"] = [(port["service_port"], port.get("target_port", 0)) for port in ports]
+        found["ports"] = [
+            (port["service_port"], port.get("target_port", 0), port.get("app_protocol", "")) for port in ports
+        ]
         return found
     workload = tree["workload"]
     found = {field: workload.get(field) for field in WORKLOAD_FIELDS}
