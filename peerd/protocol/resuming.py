@@ -35,7 +35,8 @@ class Resuming:
             LimitExceededError: too many names without the wildcard.
         """
         subscription.puts = subscription.removals = subscription.late = ()
-        subscription.resumed = False
+        subscription.lacking = frozenset()
+        subscription.resumed = subscription.whole = False
         subscription.queue = ()
         self._waiting.pop(subscription.type_url, None)
         resume = subscription.rules.resume

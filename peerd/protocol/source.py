@@ -1,14 +1,14 @@
 """What a delta server needs from where resources are kept; `peerd/resources` gives it."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Protocol
 
 from peerd.model.frame import Frame
 from peerd.model.resource import Resource
 
 
-class Difference(Protocol):
-    """What a client lacks, and what it holds that does not exist."""
+class Change(Protocol):
+    """What changed between two revisions."""
 
     @property
     def puts(self) -> tuple[str, ...]:
@@ -21,12 +21,27 @@ class Difference(Protocol):
         ...
 
 
-class Comparison(Difference, Protocol):
+class Difference(Protocol):
     """What came of comparing a client's versions."""
 
     @property
+    def lacking(self) -> tuple[str, ...]:
+        """Names that the client does not hold."""
+        ...
+
+    @property
     def differing(self) -> tuple[str, ...]:
-        """Those of `puts` that the client holds in another version."""
+        """Names that it holds in another version."""
+        ...
+
+    @property
+    def removals(self) -> tuple[str, ...]:
+        """Names that it holds and that are not published."""
+        ...
+
+    @property
+    def whole(self) -> bool:
+        """Whether it lacks so much that everybody's first answer serves it best."""
         ...
 
 
@@ -97,7 +112,7 @@ class TypeSource(Protocol):
         """A response of one stream's own with resource frames that are not in the store."""
         ...
 
-    def net(self, since: int) -> Difference:
+    def net(self, since: int) -> Change:
         """The names that changed after *since*. Raises BehindHorizonError."""
         ...
 
@@ -107,19 +122,14 @@ class TypeSource(Protocol):
 
     @property
     def indexed(self) -> bool:
-        """Whether `indexing` has no more to do than what need not be sliced."""
+        """Whether `compare` has no more to make first than what need not be sliced."""
         ...
 
-    def indexing(self) -> Iterator[None]:
-        """Make ready for `unknown` and `difference`, in slices; nothing to do where it is done already."""
-        ...
+    def compare(self, versions: Iterable[bytes]) -> Generator[None, None, Difference]:
+        """Compare a client's map entries, in slices; ValueError for malformed ones.
 
-    def unknown(self, entries: Iterable[bytes]) -> list[bytes]:
-        """Those of a client's map entries that are not of something published."""
-        ...
-
-    def difference(self, held: set[bytes], unknown: set[bytes] | None = None) -> Comparison:
-        """Compare a client's map entries, *unknown* as found in slices; ValueError for malformed ones."""
+        What is published meanwhile may be in the outcome or not.
+        """
         ...
 
 

@@ -126,6 +126,7 @@ class Subscription:
         "type_url",
         "versions",
         "view",
+        "whole",
         "wildcard",
         "withheld",
     )
@@ -153,6 +154,7 @@ class Subscription:
         self.puts: tuple[str, ...] = ()
         self.removals: tuple[str, ...] = ()
         self.lacking: frozenset[str] = frozenset()  # those of `puts` that the client does not hold at all
+        self.whole = False  # `puts` are everything, and much
         self.resumed = False  # the client held something; `compared` says at which revision it was compared
         self.compared = 0
         self.offer = Offer.NONE

@@ -1,13 +1,12 @@
 """Answers under the wildcard: whole, resumed, changes, removals that had to wait (decisions D4, D8, D13)."""
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 
 from peerd.model.frame import Frame
 from peerd.protocol.subscription import Subscription
 from peerd.protocol.withheld import keep_back, withhold
 
-SLICE = 2_000  # map entries between two chances for others
+SLICE = 2_000  # map entries up to which a comparison is made at once: two milliseconds
 
 
 def compare(subscription: Subscription, versions: Sequence[bytes]) -> Iterator[None]:
@@ -15,23 +14,15 @@ def compare(subscription: Subscription, versions: Sequence[bytes]) -> Iterator[N
     source = subscription.source
     # What is published meanwhile is in the change log from here on.
     subscription.compared = source.revision
-    held: set[bytes] = set()
-    unknown: set[bytes] = set()
-    remaining = iter(versions)
-    while entries := tuple(islice(remaining, SLICE)):
-        yield from source.indexing()
-        unknown.update(source.unknown(entries))
-        held.update(entries)
-        yield
-    yield from source.indexing()
-    difference = source.difference(held, unknown)
-    puts, removals = difference.puts, difference.removals
-    kept = withhold(subscription, (*removals, *difference.differing))
+    found = yield from source.compare(versions)
+    kept = withhold(subscription, (*found.removals, *found.differing))
+    puts, removals = found.lacking + found.differing, found.removals
     if kept:
         puts = tuple(name for name in puts if name not in kept)
         removals = tuple(name for name in removals if name not in kept)
     subscription.puts, subscription.removals = puts, removals
-    subscription.lacking = frozenset(puts).difference(difference.differing)
+    subscription.lacking = frozenset(found.lacking)
+    subscription.whole = found.whole and not kept
 
 
 def first(subscription: Subscription) -> tuple[Frame, ...]:
@@ -41,22 +32,24 @@ def first(subscription: Subscription) -> tuple[Frame, ...]:
     subscription.said_again(list(subscription.rejections))
     if not subscription.resumed:
         return source.snapshot()
-    # What the comparison found, and what changed since it was made.
-    net = source.net(since)
-    kept = keep_back(subscription, net.puts, net.removals)
+    # What the comparison found, and what changed since it began. What came and went meanwhile, too: it may
+    # have been there when the client's word on it was looked at.
+    net, gone = source.net(since), source.gone(since, source.revision)
+    kept = keep_back(subscription, net.puts, gone)
     removals = tuple(
         name
-        for name in dict.fromkeys((*subscription.removals, *net.removals))
+        for name in dict.fromkeys((*subscription.removals, *gone))
         if source.get(name) is None and name not in subscription.lacking and name not in kept
     )
-    puts = tuple(
-        name
-        for name in dict.fromkeys((*subscription.puts, *net.puts))
-        if source.get(name) and name not in kept
-    )
+    whole = subscription.whole and not kept
+    changed = () if whole else dict.fromkeys((*subscription.puts, *net.puts))
+    puts = tuple(name for name in changed if source.get(name) and name not in kept)
     subscription.puts, subscription.removals, subscription.lacking = (), (), frozenset()
     if subscription.rules.removals_after:
         subscription.late, removals = removals, ()
+    if whole:
+        rest = source.answer(subscription.span("r"), (), removals) if removals else ()
+        return source.snapshot() + rest
     if subscription.rules.resume is not None and not puts and not removals:
         return ()  # the notice that follows says it all
     return source.answer(subscription.span("r"), puts, removals)

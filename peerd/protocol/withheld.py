@@ -15,6 +15,8 @@ _REDEFINED = object()
 def withhold(subscription: Subscription, names: Iterable[str]) -> frozenset[str]:
     """Those of *names*, which the client holds otherwise than they are, that are kept from it from now on."""
     rule = subscription.rules.withheld
+    if not rule.active():
+        return frozenset()
     kept = tuple(name for name in names if rule(subscription.type_url, name))
     for name in kept:  # in the order of the names, for they are released in this one
         subscription.withheld[name] = rule.definition(subscription.type_url, name)

@@ -1,8 +1,7 @@
 """The published resources of one type, and what can be asked of them."""
 
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Hashable, Iterable, Mapping
 from collections.abc import Collection as Sized
-from itertools import islice
 from typing import TypeVar
 
 from peerd.model.address import parse_address_key
@@ -10,9 +9,9 @@ from peerd.model.digest import digest
 from peerd.model.frame import Frame
 from peerd.model.record import Record
 from peerd.model.resource import Alias, Resource
-from peerd.model.wire import map_entry, read_map_entry
 from peerd.resources.changelog import ChangeLog, Span, Tick
 from peerd.resources.frames import FrameWriter, with_aliases
+from peerd.resources.version_index import Difference, VersionIndex
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -28,14 +27,6 @@ class Published(Record, frozen=True):
     new: Resource | None
 
 
-class Difference(Record, frozen=True):
-    """What a client lacks, names it holds that do not exist, and those it holds in another version."""
-
-    puts: tuple[str, ...]
-    removals: tuple[str, ...]
-    differing: tuple[str, ...] = ()
-
-
 class Prepared:
     """What publishing a window will change: names in order, and the parts that are swapped in at once."""
 
@@ -47,10 +38,6 @@ class Prepared:
         self.puts: dict[str, Resource] = {}
         self.unindexed: list[Resource] = []
         self.current: dict[str, Resource] | None = None
-
-
-class MalformedVersionsError(ValueError):
-    """An entry of `initial_resource_versions` is not a map entry."""
 
 
 class Collection:
@@ -65,11 +52,7 @@ class Collection:
         self.log = log
         self._writer = writer
         self._current: dict[str, Resource] = {}
-        # `initial_resource_versions` of a client that holds everything, entry by entry (decision D4). None
-        # while no client resumes; names that are not in it yet are still in `_indexing`.
-        self._entries: dict[bytes, str] | None = None
-        self._indexing: Iterator[str] = iter(())
-        self._complete = False
+        self._index: VersionIndex | None = None  # while clients resume
         self._asked = False
         # One name, the usual case, is kept as it is: a set for each would cost more than the resource.
         self._aliases: dict[Alias, set[str] | str] = {}
@@ -165,12 +148,12 @@ class Collection:
         if found.current is None:
             _remove(self._current, found.removed)
             self._current.update(found.puts)
-            if self._entries is not None:
+            if self._index is not None:
                 for change in found.published:
-                    self._index_anew(self._entries, change)
+                    self._index.publish(change.name, change.old, change.new)
         else:
             self._current = found.current
-            self._forget_index()  # made anew in slices, when somebody asks
+            self._index = None  # made anew in slices, when somebody asks
         for old in found.unindexed:
             self.unindex(old, *(gathered.get(old.name) for gathered in coming))
         self.revision = revision
@@ -256,75 +239,23 @@ class Collection:
 
     @property
     def indexed(self) -> bool:
-        """Whether `indexing` has at most a slice to do."""
-        return self._complete or len(self._current) <= _SLICE
+        """Whether `compare` has nothing to make first, or little."""
+        return len(self._current) <= _SLICE or (self._index is not None and self._index.complete)
 
-    def indexing(self) -> Generator[None, None, None]:
-        """Make the index that `unknown` and `difference` use, in slices; several may do so at once."""
-        self._asked = True
-        while not self._complete:
-            if self._entries is None:
-                self._entries, self._indexing = {}, iter(tuple(self._current))
-            names = tuple(islice(self._indexing, _SLICE))
-            self._complete = len(names) < _SLICE
-            for name in names:
-                resource = self._current.get(name)
-                if resource is not None:
-                    self._entries[map_entry(name, resource.version)] = name
-            if not self._complete:
-                yield
+    def compare(self, versions: Iterable[bytes]) -> Generator[None, None, Difference]:
+        """Compare what a client holds, *versions* as map entries, with what is published; in slices.
 
-    def _indexed(self) -> dict[bytes, str]:
-        for _ in self.indexing():
-            pass
-        return self._entries or {}
-
-    def _forget_index(self) -> None:
-        self._entries, self._complete = None, False
-
-    @staticmethod
-    def _index_anew(entries: dict[bytes, str], change: Published) -> None:
-        if change.old is not None:
-            entries.pop(map_entry(change.name, change.old.version), None)
-        if change.new is not None:
-            entries[map_entry(change.name, change.new.version)] = change.name
-
-    def unknown(self, entries: Iterable[bytes]) -> list[bytes]:
-        """Those of a client's map entries that are not of something published."""
-        # Not by set arithmetic: a set less a dictionary's keys walks all of the keys.
-        known = self._indexed()
-        return [entry for entry in entries if entry not in known]
-
-    def difference(self, held: set[bytes], unknown: set[bytes] | None = None) -> Difference:
-        """Compare the map entries a client *held* with what is published.
-
-        *unknown* are what `unknown` said of them, where the caller asked in slices.
+        What is published meanwhile may be in the outcome or not: it is in the change log.
 
         Raises:
             MalformedVersionsError: bytes that are not a map entry.
         """
-        entries = self._indexed()
-        if unknown is None:
-            unknown = set(self.unknown(held))
-        if not unknown and len(held) == len(entries):
-            return Difference((), ())
-        lacking = dict.fromkeys(name for entry, name in entries.items() if entry not in held)
-        removals, differing = [], []
-        for entry in unknown:
-            try:
-                name, version = read_map_entry(entry)
-            except ValueError as error:
-                raise MalformedVersionsError(
-                    f"initial_resource_versions of {self.type_url}: {error}"
-                ) from None
-            resource = self._current.get(name)
-            if resource is None:
-                removals.append(name)
-            elif version == resource.version:  # the same entry, encoded another way
-                lacking.pop(name, None)
-            else:
-                differing.append(name)
-        return Difference(tuple(sorted(lacking)), tuple(sorted(removals)), tuple(sorted(differing)))
+        self._asked = True
+        if self._index is None:
+            self._index = VersionIndex(self._current, self.get)
+        index = self._index
+        yield from index.making()
+        return (yield from index.compare(versions))
 
     def digest(self) -> str:
         """A digest over sorted names and versions, equal on every replica with the same content (D18)."""
@@ -339,7 +270,7 @@ class Collection:
         """
         self._frames.clear()
         if not self._asked:
-            self._forget_index()
+            self._index = None
         self._asked = False
 
     def _verified(self, names: set[str] | str | None, token: str, *, aliases: bool) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from peerd.model.frame import Frame
 from peerd.model.resource import Resource, ResourceChange
 from peerd.model.steps import whole
 from peerd.resources.changelog import ChangeLog
-from peerd.resources.collection import Collection, Difference, Published
+from peerd.resources.collection import Collection, Published
 from peerd.resources.frames import FrameWriter
 
 
@@ -161,10 +161,6 @@ class ResourceStore:
         """Free the shared frames of all types."""
         for collection in self._collections.values():
             collection.forget_frames()
-
-    def difference(self, type_url: str, held: set[bytes]) -> Difference:
-        """`Collection.difference`."""
-        return self.collection(type_url).difference(held)
 
     def _stage(self, change: ResourceChange) -> None:
         url, name, resource = change.type_url, change.name, change.resource

@@ -1,6 +1,8 @@
 """Clients that resume: by versions and by digest, and what happens while versions are compared."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from peerd.model.types import ADDRESS, AUTHORIZATION
 from peerd.protocol import wildcard
@@ -10,6 +12,7 @@ from peerd.protocol.errors import (
 )
 from peerd.protocol.rules import Offer, TypeRules
 from peerd.protocol.subscription import Event
+from peerd.resources import version_index
 from tests.support.delta import (
     Driver,
     connected,
@@ -74,6 +77,63 @@ def test_what_changes_while_versions_are_compared_is_not_lost() -> None:
     response = driver.step()
     assert sorted(names(response)) == ["n0", "new"]
     assert response.removed == ("n1",)
+
+
+_BODIES = st.dictionaries(st.sampled_from("abcdef"), st.sampled_from("12"))
+_CHANGES = st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from(["", "1", "2", None])), max_size=4)
+
+
+@given(_BODIES, _BODIES, st.lists(_CHANGES, max_size=12))
+@settings(max_examples=400)
+def test_whatever_is_published_while_versions_are_compared_the_client_ends_with_what_there_is(
+    published: dict[str, str], held: dict[str, str], windows: list[list[tuple[str, str | None]]]
+) -> None:
+    """In the smallest slices: names that come and go beside the comparison, in the client's versions too."""
+    versions = {name: resource(name, body.encode()).version for name, body in held.items()}
+    driver = Driver(ztunnel_store(), held={ADDRESS: versions}, types=(ADDRESS,))
+    driver.publish(*(put(name, body.encode()) for name, body in published.items()))
+    coming = iter(windows)
+
+    def publish_one() -> None:
+        changes = next(coming, ())
+        driver.publish(*(drop(n) if body is None else put(n, body.encode()) for n, body in changes))
+
+    sizes, version_index._SLICE, wildcard.SLICE = (version_index._SLICE, wildcard.SLICE), 1, -1
+    try:
+        driver.open()
+        for _ in driver.server.compare():
+            publish_one()
+    finally:
+        version_index._SLICE, wildcard.SLICE = sizes
+    for _ in windows:
+        publish_one()
+    driver.clock.now += 2  # nobody asks for policies
+    driver.settle()
+    collection = driver.store.collection(ADDRESS)
+    assert driver.client.versions(ADDRESS) == {
+        name: collection.get(name).version for name in collection.names()
+    }
+
+
+def test_whoever_holds_much_and_nothing_as_it_is_shares_everybodys_first_answer() -> None:
+    """Empty versions, as ztunnel up to 1.30 sends: no message for each alone, and what is gone follows."""
+    store = ztunnel_store()
+    held = {ADDRESS: {**{f"n{index}": "" for index in range(1500)}, "gone": ""}}
+    clients = [Driver(store, held=held), Driver(store, held=held)]
+    clients[0].publish(*(put(f"n{index}", b"1") for index in range(1500)))
+    frames = []
+    for client in clients:
+        client.open()
+        for _ in client.server.compare():
+            pass
+        assert client.step().type_url == AUTHORIZATION
+        out = client.outgoing()
+        frames.append(out.frame)
+        client.request(client.client.accept(client.client.receive(out.frame.message)))
+        (rest,) = client.settle()
+        assert (rest.resources, rest.removed) == ((), ("gone",))
+        assert client.client.versions(ADDRESS).keys() == set(store.collection(ADDRESS).names())
+    assert frames[0] is frames[1]
 
 
 @pytest.mark.parametrize("event", [Event.PLAIN, Event.VERSIONS, Event.EQUAL, Event.WANTED])

@@ -8,11 +8,12 @@ from peerd.limits import RESPONSE_BYTES, hits
 from peerd.model.address import NetworkAddress
 from peerd.model.horizon import BehindHorizonError
 from peerd.model.resource import ResourceChange
+from peerd.model.steps import whole
 from peerd.model.types import ADDRESS, AUTHORIZATION
-from peerd.model.wire import field, map_entry
+from peerd.model.wire import map_entry
 from peerd.protocol.envelope import parse_delta_response
-from peerd.resources.collection import MalformedVersionsError
 from peerd.resources.store import ResourceStore, UnknownTypeError
+from peerd.resources.version_index import Difference
 from tests.support.delta import drop, policy, put, resource, ztunnel_store
 
 
@@ -233,47 +234,6 @@ def test_indexes_do_not_grow_with_versions_that_were_never_published() -> None:
     assert collection._aliases == collection._groups == {}
 
 
-def test_a_client_that_holds_everything_lacks_nothing() -> None:
-    store = ztunnel_store()
-    publish(store, put("a", b"1"), put("b", b"2"))
-    held = {map_entry(name, resource(name, body).version) for name, body in (("a", b"1"), ("b", b"2"))}
-    assert store.difference(ADDRESS, held).puts == ()
-    assert store.difference(ADDRESS, held).removals == ()
-
-
-def test_a_resume_names_what_is_missing_what_differs_and_what_is_gone() -> None:
-    store = ztunnel_store()
-    publish(store, put("same", b"1"), put("other", b"2"), put("missing", b"3"), put("empty", b"4"))
-    held = {
-        map_entry("same", resource("same", b"1").version),
-        map_entry("other", "feed"),
-        map_entry("gone", "feed"),
-        map_entry("empty", ""),  # as ztunnel up to 1.30 says of everything
-    }
-    difference = store.difference(ADDRESS, held)
-    assert difference.puts == ("empty", "missing", "other")
-    assert difference.removals == ("gone",)
-    assert difference.differing == ("empty", "other")
-
-
-def test_a_map_entry_encoded_another_way_is_understood() -> None:
-    """Value before key, or a field left out, is the same map to protobuf."""
-    store = ztunnel_store()
-    publish(store, put("a", b"1"), put("b", b"2"))
-    version = resource("a", b"1").version
-    held = {field(2, version.encode()) + field(1, b"a"), field(1, b"b")}
-    assert store.difference(ADDRESS, held).puts == ("b",)
-
-
-@pytest.mark.parametrize(
-    "entry", [b"\x0a\x05ab", b"\x0a", b"\x08\x01", b"\x0a\x01\xff", b"\x0a" + b"\xff" * 11]
-)
-def test_versions_that_are_no_map_entries_are_refused(entry: bytes) -> None:
-    store = ztunnel_store()
-    with pytest.raises(MalformedVersionsError):
-        store.difference(ADDRESS, {entry})
-
-
 def test_the_digest_depends_on_content_alone() -> None:
     one, other = ztunnel_store(), ztunnel_store()
     publish(one, put("a", b"1"), put("b", b"2"))
@@ -320,4 +280,4 @@ def test_any_span_takes_a_client_to_the_present(windows: list, start: int) -> No
     client.update(held)
     assert client == contents(collection.snapshot())[0]
     entries = {map_entry(n, resource(n, b).version) for n, b in client.items()}
-    assert collection.difference(entries).puts == collection.difference(entries).removals == ()
+    assert whole(collection.compare(entries)) == Difference((), (), (), whole=False)
