@@ -36,7 +36,6 @@ LEFT_OVER = {
 }
 
 
-@pytest.mark.timeout(300)
 async def test_every_right_is_used_and_nothing_is_refused(
     api_binaries: Binaries,
     new_api_server: Callable[..., ApiServer],

@@ -147,7 +147,6 @@ def removed(client: Ztunnel) -> int:
     return sum(message.removed for message in client.messages)
 
 
-@pytest.mark.timeout(300)
 async def test_a_service_is_shared_kept_and_written_about_whoever_dies(pair: Pair) -> None:
     """Label, unlabel, kill the writer, kill the peer: what clients and the other cluster's people see."""
     east, west = pair.east, pair.west
