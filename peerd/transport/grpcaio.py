@@ -21,6 +21,7 @@ import grpc.aio
 
 from peerd.limits import REQUEST_BYTES, hit
 from peerd.transport.base import Handler, PeerCertificate, StatusCode, StreamClosed
+from peerd.transport.pace import Pace, paced
 from peerd.transport.tls import TlsSource
 
 log = logging.getLogger(__name__)
@@ -174,13 +175,14 @@ class GrpcChannel:
 class GrpcServerStream:
     """The answering end of a stream."""
 
-    __slots__ = ("_context", "_max_message", "_metadata", "ended", "method")
+    __slots__ = ("_context", "_max_message", "_metadata", "_pace", "ended", "method")
 
     certificate: PeerCertificate | None = None
 
-    def __init__(self, context: Any, method: str, max_message: int) -> None:
+    def __init__(self, context: Any, method: str, max_message: int, pace: Pace) -> None:
         self._context = context
         self._max_message = max_message
+        self._pace = pace
         self._metadata: dict[str, str] | None = None
         self.method = method
         self.ended = False  # the far end went away, or the server's grace is over
@@ -205,7 +207,7 @@ class GrpcServerStream:
     async def receive(self) -> bytes | None:
         """The next message."""
         try:
-            message = await self._context.read()
+            message = await paced(self._pace, self._context.read())
         except asyncio.CancelledError:
             self._raise_if_ended()
             raise
@@ -300,8 +302,9 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
     """Every method is a stream of bytes both ways; a unary call differs in nothing on the wire."""
 
     def __init__(self, handlers: Mapping[str, Handler], max_message: int) -> None:
+        pace = Pace()
         self._handlers = {
-            method: grpc.stream_stream_rpc_method_handler(_behaviour(method, handler, max_message))
+            method: grpc.stream_stream_rpc_method_handler(_behaviour(method, handler, max_message, pace))
             for method, handler in handlers.items()
         }
 
@@ -309,11 +312,13 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
         return self._handlers.get(details.method)
 
 
-def _behaviour(method: str, handler: Handler, max_message: int) -> Callable[[Any, Any], Awaitable[None]]:
+def _behaviour(
+    method: str, handler: Handler, max_message: int, pace: Pace
+) -> Callable[[Any, Any], Awaitable[None]]:
     async def run(_requests: Any, context: Any) -> None:
         # grpc.aio cancels this task when the far end goes away. The handler has a task of its own, so that it
         # can tell that (StreamClosed) from being cancelled by whoever owns it.
-        stream = GrpcServerStream(context, method, max_message)
+        stream = GrpcServerStream(context, method, max_message, pace)
         task = asyncio.ensure_future(handler(stream))
         try:
             await asyncio.wait((task,))
