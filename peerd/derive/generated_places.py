@@ -3,6 +3,10 @@
 A ServiceEntry takes Pods of its own namespace only, so one with local endpoints lies beside its Service and
 has the Service's selector; its WorkloadEntries carry labels that this selector matches. Where that is not
 safe, or nothing is there to select, a private label ties them together that nobody else's selector names.
+
+Of Services that select the same Pods, and that the same clusters serve by the same accounts, as a headless
+twin's, the WorkloadEntries of one are the endpoints of all. A user's ServiceEntry that is global has no
+WorkloadEntries at all: they would be endpoints of its own hosts, too, which lack the identities.
 """
 
 from peerd.derive import labels
@@ -21,30 +25,38 @@ UNREAD = IstiodFlags(False, "nothing is known of istiod's flags")
 
 
 class Place(Record, frozen=True):
-    """A namespace, and the selector of the Service there; empty where a private label is used.
+    """A namespace, and the selector of what is global there; empty where a private label is used.
 
-    `problem` says why local endpoints are left out though there could be some.
+    `tied` says whether WorkloadEntries are written for it, `problem` why some endpoints are left out though
+    there could be some: local ones, or where none are tied those of other clusters.
     """
 
     namespace: str
     selector: labels.Labels = ()
     problem: str = ""
+    tied: bool = True
 
 
 class _Selecting(Record, frozen=True):
-    """A global Service of ours that selects Pods; of equal selectors the first keeps them."""
+    """A global Service of ours that selects Pods; of equal selectors the first keeps them.
+
+    `name` is the key of its global name.
+    """
 
     key: str
     namespace: str
     selector: labels.Labels
     created: str
+    name: str
+
+    @property
+    def rank(self) -> tuple[int, str, str]:
+        """The lowest of those that overlap keeps its selector: the widest, then the oldest."""
+        return (len(self.selector), self.created or "~", self.key)
 
     def before(self, other: "_Selecting") -> bool:
         """Whether entries of *other* would also be taken by this one, and this one keeps its selector."""
-        if not labels.contains(dict(other.selector), self.selector):
-            return False
-        narrower = len(self.selector) < len(other.selector)
-        return narrower or (self.created or "~", self.key) < (other.created or "~", other.key)
+        return self.rank < other.rank and labels.contains(dict(other.selector), self.selector)
 
 
 class Places:
@@ -65,6 +77,7 @@ class Places:
         self._mesh = mesh
         self._namespaces = namespaces
         self._hostnames = hostnames
+        self._names = names
         self._scoped = names.scoped
         self._flags = flags
         self._selecting = engine.derive("selecting global services", names.scoped, _selecting)
@@ -97,32 +110,57 @@ class Places:
             return Place(namespace if exists and ctx.ask(self._mesh.selected, namespace) else system)
         found = ctx.get(self._selecting, service)
         if found is None:
-            scoped = ctx.get(self._scoped, service)
-            entry = scoped is not None and scoped.info.source == SERVICE_ENTRY
-            problem = (
-                "it would take other clusters' endpoints, too" if entry else "the Service has no selector"
-            )
-            return Place(namespace, problem=problem)
-        rival = self._rival(ctx, found)
-        if rival:
-            return Place(namespace, problem=f"{rival} selects the same endpoints")
-        return Place(namespace, found.selector)
+            return self._unselecting(ctx, service, namespace)
+        rival = self._users(ctx, found)
+        if not rival:
+            first = min(self._before(ctx, found), key=lambda other: other.rank, default=None)
+            if first is None or self._twins(ctx, first, found):
+                return Place(namespace, found.selector, tied=first is None)
+            rival = f"global Service {first.key}"
+        return Place(namespace, problem=f"{rival} selects the same endpoints")
 
-    def _rival(self, ctx: Context, own: _Selecting) -> str:
-        """Another ServiceEntry of the namespace that would take our entries too, a user's or our own."""
+    def _unselecting(self, ctx: Context, service: str, namespace: str) -> Place:
+        """Of a global object that is no Service with a selector."""
+        scoped = ctx.get(self._scoped, service)
+        if scoped is None or scoped.contribution is None or scoped.info.source != SERVICE_ENTRY:
+            return Place(namespace, problem="the Service has no selector")
+        if not scoped.info.selector:
+            return Place(namespace, problem="it names endpoints itself, where it could select them")
+        name = ctx.get(self._names.names, scoped.contribution.key)
+        problem = "its own hosts would have them, too" if name is not None and name.peers else ""
+        return Place(namespace, scoped.info.selector, problem, tied=False)
+
+    def _users(self, ctx: Context, own: _Selecting) -> str:
+        """A user's ServiceEntry of the namespace that would take our entries too."""
         carried = dict(own.selector)
         for pair in own.selector:
-            for other in ctx.find(self._by_pair, (own.namespace, *pair)):
-                if other.key != own.key and other.before(own):
-                    return f"global Service {other.key}"
             for info in ctx.find(self._hostnames.selecting, (own.namespace, *pair)):
                 if info.source == SERVICE_ENTRY and labels.contains(carried, info.selector):
                     return f"ServiceEntry {info.object}"
         return ""
+
+    def _before(self, ctx: Context, own: _Selecting) -> list[_Selecting]:
+        """Other global Services whose ServiceEntries would take our entries too."""
+        return [
+            other
+            for pair in own.selector
+            for other in ctx.find(self._by_pair, (own.namespace, *pair))
+            if other.before(own)
+        ]
+
+    def _twins(self, ctx: Context, first: _Selecting, own: _Selecting) -> bool:
+        """Whether what is an endpoint of one elsewhere is one of the other."""
+        if first.selector != own.selector:
+            return False
+        one, other = (
+            {(said.peer, said.identities) for said in ctx.find(self._names.contributions, each.name)}
+            for each in (first, own)
+        )
+        return one == other
 
 
 def _selecting(_ctx: Context, key: str, found: Scoped) -> _Selecting | None:
     info = found.info
     if found.contribution is None or info.source != SERVICE or not info.selector:
         return None
-    return _Selecting(key, info.service.namespace, info.selector, info.created)
+    return _Selecting(key, info.service.namespace, info.selector, info.created, found.contribution.key)

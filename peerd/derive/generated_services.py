@@ -25,10 +25,9 @@ from peerd.derive.hostnames import Hostnames
 from peerd.derive.namespaces import NamespaceFacts
 from peerd.derive.problems import keyed, warning
 from peerd.derive.segments import Segments
-from peerd.derive.services import ServiceInfo, hostname
+from peerd.derive.services import SERVICE_ENTRY, ServiceInfo, hostname
 from peerd.model.address import AppProtocol
 from peerd.model.diagnostic import Diagnostic
-from peerd.model.federation import FederatedPort
 from peerd.model.generated import GeneratedPort, GeneratedServiceEntry
 from peerd.model.kube.core import Service
 from peerd.model.mesh import Settings
@@ -155,7 +154,7 @@ class GeneratedServices:
                 apart.append(host.name.host)
             entries += _admitted(entry, served)
             target = Target(entry.namespace, entry.selector, entry.ports)
-            targets += [(each.name.key, target) for each in served]
+            targets += [(each.name.key, target) for each in served if place.tied]
         info = None if main is None else self._own(ctx, main.name)
         place = self._places.of(ctx, service, own=info is not None)
         return _Group(
@@ -240,14 +239,12 @@ class GeneratedServices:
         where = f"{group.own}/{service}"
         told: list[Diagnostic] = []
         if group.place.problem:
-            told.append(
-                warning(
-                    where,
-                    "spec.selector",
-                    f"its global name has no endpoints of this cluster: {group.place.problem}",
-                    "mend that; the endpoints of other clusters are there",
-                )
-            )
+            text = f"its global name has no endpoints of this cluster: {group.place.problem}"
+            fix = "mend that; the endpoints of other clusters are there"
+            if not group.place.tied:
+                text = f"its global name has no endpoints of other clusters: {group.place.problem}"
+                fix = "select its endpoints by a global Service instead; those of this cluster are there"
+            told.append(warning(where, "spec.selector", text, fix))
         if group.apart:
             told.append(
                 warning(
@@ -296,34 +293,36 @@ def _admitted(entry: GeneratedServiceEntry, served: tuple[_Host, ...]) -> tuple[
 def entry_ports(name: GlobalName, own: ServiceInfo | None) -> tuple[GeneratedPort, ...]:
     """The ports of a name's ServiceEntry: those that every cluster has, or the oldest's where there is none.
 
-    Istiod maps a Pod's port by its container's port of the same name, else by the target. A named target is
-    therefore the port's name; any other name is longer than a container port's may be, so that none matches.
+    Istiod maps a Pod's port by its container's port of the same name, else by the target. A Service's named
+    target, and a user's ServiceEntry's own name for the port, is therefore the port's name; any other name is
+    longer than a container port's may be, so that none matches.
     """
     common = [port for port in name.ports if port.number in name.everywhere] or name.ports
-    named = {} if own is None else dict(zip(_numbers(own), own.port_names, strict=True))
+    written = {} if own is None else dict(zip(_numbers(own), own.port_names, strict=True))
     ports: list[GeneratedPort] = []
     taken: set[str] = set()
     for port in common:
-        target_name = named.get(port.number, ("", ""))[1]
-        if target_name in taken:
-            target_name = ""  # two ports of one name are no ServiceEntry
-        taken.add(target_name)
-        ports.append(_port(port, target_name, own))
+        port_name, target_name = written.get(port.number, ("", ""))
+        if own is not None and own.source == SERVICE_ENTRY:
+            chosen, target = port_name, target_port(port, own)  # as its own hosts map theirs
+        else:
+            chosen, target = target_name, 0 if target_name else target_port(port, own)
+        if chosen in taken:  # two ports of one name are no ServiceEntry
+            chosen, target = "", target_port(port, own)
+        taken.add(chosen)
+        ports.append(
+            GeneratedPort(
+                number=port.number,
+                name=chosen or f"global-service-port-{port.number}",
+                protocol=_PROTOCOLS.get(port.app_protocol, ""),
+                target=0 if target == port.number else target,
+            )
+        )
     return tuple(ports)
 
 
 def _numbers(info: ServiceInfo) -> tuple[int, ...]:
     return tuple(port.service_port for port in info.service.ports)
-
-
-def _port(port: FederatedPort, target_name: str, own: ServiceInfo | None) -> GeneratedPort:
-    target = 0 if target_name else target_port(port, own)
-    return GeneratedPort(
-        number=port.number,
-        name=target_name or f"global-service-port-{port.number}",
-        protocol=_PROTOCOLS.get(port.app_protocol, ""),
-        target=0 if target == port.number else target,
-    )
 
 
 def _entries(_ctx: Context, _service: str, group: _Group) -> dict[str, GeneratedServiceEntry]:

@@ -34,11 +34,6 @@ _EAST = f"east calls {_LOCAL}"
 
 EXCEPTIONS: dict[str, Differs] = {
     "network-changes": _differs(_OWN_WORD, f"{_GLOBAL}: endpoints", "ways", asks=(f"east calls {_GLOBAL}",)),
-    "names-of-service-entry": _differs(
-        "ADR 14: beside istiod a user's ServiceEntry selects nothing for its global name",
-        "legacy.shop.mesh.internal: endpoints",
-        asks=("east calls legacy.shop.mesh.internal", "west calls legacy.shop.mesh.internal"),
-    ),
     "takeover-outlives-service": _differs(_TAKEOVER, *_TAKEN, f"{_LOCAL}: prefers"),
     "network-flat": _differs(
         "a WorkloadEntry cannot say that its endpoint is not ready, so it is not written",

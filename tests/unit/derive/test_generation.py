@@ -118,14 +118,56 @@ def test_of_overlapping_selectors_the_wider_keeps_its_own():
     assert "shop/reviews selects the same" in east.told("Service/shop/v1")[0]
 
 
-def test_of_equal_selectors_the_oldest_keeps_its_own():
-    """A headless twin, labelled global by its namespace: one of the two has local endpoints."""
-    older = service("db", GLOBAL, created="2026-01-01T00:00:00Z")
-    younger = service("a", GLOBAL, created="2026-02-01T00:00:00Z", selector={"app": "db"})
+def _twin(**more):
+    """Selects the Pods of `db`, as a headless twin that its namespace's label makes global."""
+    return service("a", GLOBAL, selector={"app": "db"}, **more)
+
+
+def test_twins_share_selector_and_entries():
+    """The same clusters serve both by the same accounts: what is an endpoint of one is one of the other."""
+    objects = [service("db", GLOBAL), _twin(created="2026-02-01T00:00:00Z", ports=(81,)),
+               pod("db-1", "db", "10.1.0.1")]  # fmt: skip
+    for order in (objects, objects[::-1]):
+        east = beside(remote_gateway("north", "north", "198.51.100.2"), *order)
+        for name in ("west", "north"):
+            east.pull(
+                name, peer(name, service("db", GLOBAL), _twin(ports=(81,)), pod("db-1", "db", "10.9.0.1"))
+            )
+        found = entries(east)
+        assert {each.selector for each in found.values()} == {(("app", "db"),)}
+        assert len(endpoints(east)) == 2, "one for each cluster, not for each name"
+        kept = [change.object for change in objects]
+        assert [members(east, kept, f"{name}.shop.mesh.internal") for name in ("a", "db")] == [3, 3]
+        assert east.told("Service/shop/a") == east.told("Service/shop/db") == []
+
+
+@pytest.mark.parametrize(
+    "west",
+    [
+        [service("db", GLOBAL), pod("db-1", "db", "10.9.0.1")],
+        [
+            service("db", GLOBAL),
+            pod("db-1", "db", "10.9.0.1"),
+            service("a", GLOBAL),
+            pod("a-1", "a", "10.9.0.2"),
+        ],
+    ],
+    ids=["only one is exported", "other accounts"],
+)
+def test_of_twins_that_are_served_differently_the_oldest_keeps_its_own(west):
+    """What is an endpoint of one elsewhere need not be one of the other: the younger has none here, told."""
+    older, younger = service("db", GLOBAL), _twin(created="2026-02-01T00:00:00Z")
     for order in ([older, younger], [younger, older]):
-        found = entries(beside(*order))
+        east = beside(*order)
+        assert len({each.selector for each in entries(east).values()}) == 1, "nobody else serves either"
+        east.pull("west", peer("west", *west))
+        found = entries(east)
         assert found["autogen.shop.db"].selector == (("app", "db"),)
         assert found["autogen.shop.a"].selector == ((ENTRY_LABEL, "autogen.shop.a"),)
+        kept = [older.object, younger.object]
+        assert members(east, kept, "db.shop.mesh.internal") == 1
+        assert members(east, kept, "a.shop.mesh.internal") == len(west) // 2 - 1
+        assert "shop/db selects the same endpoints" in east.told("Service/shop/a")[0]
 
 
 def test_users_service_entry_gains_no_endpoint():
@@ -150,19 +192,44 @@ def test_service_without_selector_has_no_local_endpoints_here():
     assert "no selector" in east.told("Service/shop/reviews")[0]
 
 
-def test_global_service_entry_is_told_of_its_own_kind():
-    """A user's ServiceEntry would take other clusters' endpoints, too: its global name has these alone."""
-    theirs = put("ServiceEntry", {
+def _entry(**spec):
+    """A user's global ServiceEntry `db`."""
+    return put("ServiceEntry", {
         "metadata": {"name": "db", "namespace": "shop", "labels": GLOBAL,
                      "creationTimestamp": "2026-01-01T00:00:00Z"},
-        "spec": {"hosts": ["db.example.org"], "ports": [{"number": 80, "name": "http"}],
-                 "resolution": "STATIC", "workloadSelector": {"labels": {"app": "db"}}},
+        "spec": {"hosts": ["db.example.org"], "resolution": "STATIC",
+                 "ports": [{"number": 80, "name": "http", "protocol": "HTTP", "targetPort": 8080}],
+                 **(spec or {"workloadSelector": {"labels": {"app": "db"}}})},
     })  # fmt: skip
+
+
+def test_global_service_entry_keeps_its_own_endpoints():
+    """Peers reach them by that name; other clusters' would be endpoints of its own hosts, too: told."""
+    theirs, own = _entry(), pod("db-1", "db", "10.1.0.1")
+    machine = put("WorkloadEntry", {
+        "metadata": {"name": "vm", "namespace": "shop", "labels": {"app": "db",
+                     "networking.istio.io/tunnel": "http"}},
+        "spec": {"address": "10.1.0.9", "ports": {"http": 9090}},
+    })  # fmt: skip
+    east = beside(theirs, own, machine)
+    kept = [theirs.object, own.object, machine.object]
+    (entry,) = entries(east).values()
+    assert entry.selector == (("app", "db"),)
+    assert [(port.name, port.target) for port in entry.ports] == [("http", 8080)], "which `vm` maps to 9090"
+    assert east.told("ServiceEntry/shop/db") == []
+    east.pull("west", exporting(app="db"))
+    assert endpoints(east) == []
+    assert members(east, kept, "db.shop.mesh.internal") == members(east, kept, "db.example.org") == 2
+    assert any("no endpoints of other clusters" in text for text in east.told("ServiceEntry/shop/db"))
+
+
+def test_global_service_entry_that_names_its_endpoints_has_other_clusters_only():
+    """Nothing could select them, and inline endpoints are never HBONE; told."""
+    theirs = _entry(endpoints=[{"address": "192.0.2.1"}])
     east = beside(theirs)
     east.pull("west", exporting(app="db"))
-    assert entries(east)["autogen.shop.db"].selector == ((ENTRY_LABEL, "autogen.shop.db"),)
-    assert members(east, [theirs.object], "db.example.org") == 0
-    assert any("no endpoints of this cluster" in text for text in east.told("ServiceEntry/shop/db"))
+    assert members(east, [theirs.object], "db.shop.mesh.internal") == 1
+    assert any("no endpoints of this cluster: it names" in text for text in east.told("ServiceEntry/shop/db"))
 
 
 # -- names -----------------------------------------------------------------------------------------------
