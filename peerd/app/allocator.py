@@ -40,6 +40,8 @@ class Allocator:
         self._pending = False
         self._retain = False
         self._failing = False
+        self._new = not self.restore()  # and not all was told yet that it must hold
+        self._written = asyncio.Event()
         self._recording: asyncio.Task[None] | None = None  # meanwhile the records are its own
         self._later: list[Callable[[], None]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -80,7 +82,7 @@ class Allocator:
 
         Once: from then on whatever is no longer wanted is freed as it is told.
         """
-        self._retain = True
+        self._retain, self._new = True, False
 
     async def settle(self) -> list[Change]:
         """Allocate and record what is wanted; returns what derivation is to hear."""
@@ -99,17 +101,27 @@ class Allocator:
         return self._told(recorded)
 
     async def recorded(self) -> None:
-        """Wait until nothing is being written; what failed is no longer."""
-        recording = self._recording
-        if recording is not None:
-            await asyncio.wait({recording})
-            recording.exception()  # `settle` tells of it, unless there is none any more
+        """Wait until nothing is being written.
+
+        Where nothing was recorded at the start, also until nothing fails: names that others know would seem
+        to be gone for want of an address. It is so until `retain_wanted`.
+        """
+        await self._finished()
+        while self._new and self._failing:
+            await self._written.wait()
+            await self._finished()
 
     async def close(self) -> None:
         """Retry nothing more, and let what is being written come to its end."""
         if self._timer is not None:
             self._timer.cancel()
-        await self.recorded()
+        await self._finished()
+
+    async def _finished(self) -> None:
+        recording = self._recording
+        if recording is not None:
+            await asyncio.wait({recording})
+            recording.exception()  # `settle` tells of it, unless there is none any more
 
     def _write(self, words: Callable[[], None]) -> None:
         """Say it to the records, or once they are not the writing thread's any more."""
@@ -145,11 +157,13 @@ class Allocator:
                 # A full disk is no bug of ours: the reason is enough.
                 log.error("allocations_not_recorded", reason=str(error), retry_seconds=_RETRY_SECONDS)  # noqa: TRY400
             self._failing = True
+            self._written.clear()
             self._retry()
             return []
         if self._failing:
             log.info("allocations_recorded_again")
         self._failing = False
+        self._written.set()
         self._pending = bool(self.diagnostics or self._later)
         if self._later:
             self._again()

@@ -256,6 +256,7 @@ class Peerd:
 
     async def _become_ready(self) -> None:
         await self.objects.complete.wait()
+        self._not_ready = "addresses of global names are not recorded yet"
         await self._derived()
         self.pods.synced = True
         self.federation.follow_gateways()
@@ -289,7 +290,7 @@ class Peerd:
         await self.ads.window.published()
 
     async def _derived(self) -> None:
-        """All that came is derived, with addresses that a slow disk has yet to take."""
+        """All that came is derived, with addresses that the disk has yet to take."""
         await self.pipeline.quiet()
         await self._allocator.recorded()
         await self.pipeline.quiet()

@@ -101,6 +101,7 @@ class SimCluster:
         made = uuid.UUID(bytes=sha256(f"{self._seed}/{self.name}/{self._issuers}".encode()).digest()[:16])
         for number, replica in enumerate(self.replicas):
             shutil.rmtree(replica.state, ignore_errors=True)
+            replica.disk.replace()
             replica.state.mkdir(parents=True)
             (replica.state / "lineage").write_text(f"{made}\n")
             (replica.state / "replica").write_text(f"{uuid.UUID(int=made.int ^ (number + 1 << 96))}\n")

@@ -4,6 +4,7 @@ from random import Random
 
 from tests.simulation.chaos import Operator
 from tests.simulation.deceit_faults import impostor, liar, stranger
+from tests.simulation.disk_faults import failing_disk, full_disk, slow_disk
 from tests.simulation.network_faults import drop, half_open, one_way, partition, throttle, ztunnel_drop
 from tests.simulation.process_faults import (
     crash,
@@ -62,6 +63,9 @@ FAULTS: dict[str, tuple[int, Operator]] = {
     "crash": (2, crash),
     "power loss": (1, power_loss),
     "disk loss": (1, lose_disk),
+    "full disk": (1, full_disk),
+    "failing disk": (1, failing_disk),
+    "slow disk": (1, slow_disk),
     "recreate": (1, recreate),
     "skew": (1, skew),
     "new issuer": (1, new_issuer),

@@ -14,8 +14,10 @@ REFUSAL = "Refusal"
 LIVENESS = "Liveness"
 NO_WORK = "No work for nothing"
 LIMITS = "Limits"
+KEPT = "Kept"
 NO_ERRORS = "No errors of our own"
 
 STALE_AFTER = 45.0
 SLACK = 5.0  # of the once-a-second looks, and of a message under way
-JOURNAL_LAG = 20.0  # every second heartbeat at worst is written, at most 5 s late
+HEARTBEAT_LAG = 15.0  # every second heartbeat at worst is written
+JOURNAL_LAG = HEARTBEAT_LAG + 5.0  # and late, as imports are

@@ -15,6 +15,7 @@ from tests.simulation.checks import Checks, Run
 from tests.simulation.guarantees import (
     BOUNDED_STALENESS,
     COMPLETE,
+    HEARTBEAT_LAG,
     JOURNAL_LAG,
     MONOTONIC,
     NO_PHANTOM_DELETE,
@@ -77,10 +78,10 @@ class PeerChecks(Checks):
         self._generation = {key: value for key, value in self._generation.items() if key[0] != replica.name}
         self._standing = {key: value for key, value in self._standing.items() if key[0] != replica.name}
 
-    def crashed(self, name: str, now: float) -> None:
-        """What was heard last may not have been written down (decision D22)."""
+    def ended(self, name: str, until: float) -> None:
+        """What was heard of late is not on disk (decision D22); what was imported is, up to *until*."""
         for way, heard in self._heard.items():
-            if way[0] == name and now - heard < JOURNAL_LAG:
+            if way[0] == name and heard > until - HEARTBEAT_LAG:
                 self._heard_wall.pop(way, None)
 
     # -- the importer ------------------------------------------------------------------------------------

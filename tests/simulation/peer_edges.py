@@ -273,7 +273,7 @@ async def _(world: World) -> None:
 async def recreated_in_a_moment(world: World) -> None:
     west = replica_of(world, "west")
     await west.crash(silently=False)
-    world.validators.crashed("west", world.loop.time())
+    world.validators.ended("west", world.loop.time())
     world.clusters["west"].new_lineage()
     await west.start()
     await _shows(world, PeerState.REFUSED, 60)

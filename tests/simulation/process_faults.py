@@ -65,6 +65,7 @@ async def upgrade(chaos: Chaos, random: Random) -> bool:
         return False
     chaos.note(replica.name, "is upgraded")
     await replica.stop()
+    chaos.world.validators.ended(replica.name, chaos.world.loop.time())
     tampered.update((way, Newer()) for way in ways)
     _back(chaos, replica, random.choice((0.5, 5.0)))
 
@@ -97,7 +98,7 @@ async def recreate(chaos: Chaos, random: Random) -> bool:
     chaos.note(cluster.name, f"recreate, back after {seconds:.0f} s")
     for replica in cluster.replicas:
         await replica.crash(silently=False)
-        chaos.world.validators.crashed(replica.name, chaos.world.loop.time())
+        chaos.world.validators.ended(replica.name, chaos.world.loop.time())
     cluster.new_lineage()
     for replica in cluster.replicas:
         _back(chaos, replica, seconds)
@@ -114,7 +115,7 @@ async def _restart(chaos: Chaos, random: Random, how: str) -> bool:
         await replica.stop()
     else:
         await replica.crash(silently=how == "power loss")
-        chaos.world.validators.crashed(replica.name, chaos.world.loop.time())
+    chaos.world.validators.ended(replica.name, chaos.world.loop.time())
     if how == "disk loss":
         replica.lose_disk()
     _back(chaos, replica, seconds)
@@ -133,6 +134,7 @@ async def skew(chaos: Chaos, random: Random) -> bool:
     replica = random.choice(list(chaos.world.replicas.values()))
     replica.clock.skew = random.choice((-3600.0, -60.0, -5.0, 5.0, 40.0, 0.0))
     replica.skewed_at = chaos.world.loop.time()
+    replica.set_back = replica.set_back or replica.clock.skew == -3600
     chaos.note(replica.name, f"its wall clock is wrong by {replica.clock.skew:.0f} s")
     return True
 

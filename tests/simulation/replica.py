@@ -14,6 +14,7 @@ from peerd.model.config import ServeConfig
 from peerd.model.kube.meta import ObjectKey
 from peerd.model.types import ADDRESS, AUTHORIZATION
 from peerd.sources.base import Sink
+from tests.simulation.disk import WRITTEN_BACK, SimDisk
 from tests.simulation.loop import Process, SimClock, VirtualLoop
 from tests.simulation.network import Fabric, Host
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 PEER_PORT = 15012
 XDS_PORT = 15010
+WRITE_LAG = 5.0  # imports are written at most so many seconds late
 
 
 class ScriptedSource:
@@ -77,6 +79,7 @@ class Replica:
         self.loop = loop
         self.clock = SimClock(loop)
         self.state = state
+        self.disk = SimDisk(loop.time, loop.spend, Random(f"{seed}/{name}/disk"))
         self.peerd: Peerd | None = None
         self.process: Process | None = None
         self.host: Host | None = None
@@ -84,8 +87,10 @@ class Replica:
         self.ready_at = -1.0
         self.disturbed_at = 0.0  # when it was last paused, stopped or started
         self.skewed_at = float("-inf")
+        self.set_back = False  # its clock has been, by an hour
         self.forgot: list[float] = []  # when it lost its disk
-        self.lagged_at = -1.0  # when it last crashed with imports that were not written
+        self.lagged_at = -1.0  # when it last ended with imports that were not written
+        self.written_until = 0.0  # up to when at least, when it last ended, all was on disk that it imported
         self._ca = ca
         self._seed = seed
         self._fabric = fabric
@@ -126,6 +131,7 @@ class Replica:
     def lose_disk(self) -> None:
         """The state directory is lost; the lineage is not, as where it is a Namespace's uid."""
         self.forgot.append(self.loop.time())
+        self.disk.replace()
         kept = {name: (self.state / name).read_text() for name in ("lineage", "replica")}
         shutil.rmtree(self.state)
         self.state.mkdir()
@@ -140,7 +146,7 @@ class Replica:
         random = Random(f"{self._seed}/{self.name}/{self._runs}")
         self._source = source = ScriptedSource(self.cluster.objects, random)
         self.host = Host(self._fabric, self.name, process, self.cluster.certificate())
-        parts = Parts(source, self.clock, random, self.host, _resolve)
+        parts = Parts(source, self.clock, random, self.host, _resolve, disk=self.disk)
         await self.loop.spawn(process, self._boot(parts))
         self.ready_at = self.disturbed_at = self.loop.time()
 
@@ -154,6 +160,7 @@ class Replica:
         self.peerd = None
         await self.loop.spawn(process, peerd.stop(1.0))
         await self._bury(process, silently=False)
+        self.written_until = min(self.loop.time(), self.disk.troubled_since() - WRITE_LAG)
 
     async def crash(self, *, silently: bool) -> None:
         """SIGKILL, or with *silently* the machine loses power: nobody is told and nothing more is written."""
@@ -165,8 +172,12 @@ class Replica:
         await self._bury(process, silently=silently)
         # What the kernel does: files are closed, the lock is let go, nothing is flushed.
         peerd._table.close()
+        peerd._takeovers.close()
         peerd.federation._journal._log.close()
         peerd._lock.close()
+        self.written_until = min(self.loop.time(), self.disk.troubled_since()) - WRITE_LAG
+        if silently and self.disk.lose_power():
+            self.written_until -= WRITTEN_BACK
 
     async def _boot(self, parts: Parts) -> None:
         peerd = Peerd(self.config(), parts)

@@ -58,7 +58,7 @@ def play(scenario: Scenario, root: Path, ca: Path) -> History:
 
     async def main() -> History:
         world = World(scenario.name, home, ca, scenario.clusters, scenario.on_demand)
-        with watched_logs(world.fail):
+        with watched_logs(world.fail, world.error_is_due):
             try:
                 await world.start()
                 for name in world.clusters:

@@ -106,7 +106,7 @@ def run_plan(plan: Plan, root: Path, ca: Path, without: Collection[int] = ()) ->
         world = World(str(plan.seed), home, ca, plan.clusters, plan.on_demand, networks=plan.networks)
         holder["world"] = world
         coverage.count(world.history.transitions)
-        with watched_logs(world.fail):
+        with watched_logs(world.fail, world.error_is_due):
             try:
                 await _story(world, plan, frozenset(without))
             finally:

@@ -6,6 +6,7 @@ import pytest
 
 from tests.simulation.bounds import BOUNDS
 from tests.simulation.clients import CLIENTS
+from tests.simulation.disk_scenes import DISKS
 from tests.simulation.found import FOUND
 from tests.simulation.gauntlet import GAUNTLET
 from tests.simulation.peer_edges import PEER_EDGES
@@ -19,7 +20,7 @@ def ca(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_ca(tmp_path_factory.mktemp("ca"))
 
 
-EVERY = (*SCENARIOS, *FOUND, *GAUNTLET, *CLIENTS, *PEER_EDGES, *BOUNDS)
+EVERY = (*SCENARIOS, *FOUND, *GAUNTLET, *CLIENTS, *PEER_EDGES, *BOUNDS, *DISKS)
 
 
 @pytest.mark.parametrize("scenario", EVERY, ids=lambda scenario: scenario.name)

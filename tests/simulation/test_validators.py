@@ -6,20 +6,26 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from peerd.app import allocator
 from peerd.app import peerd as app
+from peerd.app.allocator import Allocator
 from peerd.app.withholding import Withholding
 from peerd.derive import flat_exports
+from peerd.model.changes import Change
 from peerd.model.federation import FederatedService, Freshness
 from peerd.model.kube.meta import ObjectKey
 from peerd.model.types import ADDRESS, FEDERATED_SERVICE
 from peerd.peering import dialer, importer, judging
 from peerd.peering.importer import Importer
+from peerd.peering.persistence import ImportJournal
 from peerd.peering.steady import Steady
 from peerd.protocol.heartbeat import HeartbeatClient, HeartbeatRules
 from peerd.protocol.peer_session import PeerSession
 from peerd.protocol.peer_subscription import Put
 from peerd.serve.peer_exports import PeerExports
 from peerd.serve.window import MergeWindow
+from peerd.state.keyed_log import KeyedLog
+from tests.simulation.disk_scenes import DISKS, full_disk, power_is_lost, slow_disk
 from tests.simulation.found import (
     FOUND,
     another_view,
@@ -32,6 +38,7 @@ from tests.simulation.guarantees import (
     BOUNDED_STALENESS,
     COMPLETE,
     ISOLATION,
+    KEPT,
     LIVENESS,
     MONOTONIC,
     NO_PHANTOM_DELETE,
@@ -213,12 +220,52 @@ def passes_on_what_it_is_told(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(flat_exports, "_own_ports", lambda _workload, entry, _exported: entry.ports)
 
 
+def waits_for_a_slow_disk(patch: pytest.MonkeyPatch) -> None:
+    """As it was before disks were simulated."""
+    patch.setattr(allocator, "_PATIENCE_SECONDS", 1e9)
+
+
+def fails_at_every_change(patch: pytest.MonkeyPatch) -> None:
+    """As it was before disks were simulated."""
+    told = Allocator._told
+
+    def again(self: Allocator, recorded: object) -> list[Change]:
+        self._failing = False
+        return told(self, recorded)  # type: ignore[arg-type]
+
+    patch.setattr(Allocator, "_told", again)
+
+
+def fails_without_a_word(patch: pytest.MonkeyPatch) -> None:
+    init = ImportJournal.__init__
+
+    def silent(self: ImportJournal, *args: object) -> None:
+        init(self, *args)  # type: ignore[arg-type]
+        self._failing = True
+
+    patch.setattr(ImportJournal, "__init__", silent)
+
+
+def flushes_nothing(patch: pytest.MonkeyPatch) -> None:
+    flush = KeyedLog.flush
+    patch.setattr(KeyedLog, "flush", lambda self, **_: flush(self, sync=False))
+
+
+def writes_down_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ImportJournal, "_flushing", lambda _self: iter(()))
+
+
 def counts_each_view_alone(patch: pytest.MonkeyPatch) -> None:
     """As it was before flat networks were simulated."""
     patch.setattr(PeerExports, "_level", lambda _self: None)
 
 
 MUTANTS: dict[Mutate, set[str]] = {
+    waits_for_a_slow_disk: {ISOLATION},
+    fails_at_every_change: {KEPT},
+    fails_without_a_word: {KEPT},
+    flushes_nothing: {KEPT},
+    writes_down_nothing: {KEPT},
     passes_on_what_it_is_told: {LIVENESS},
     counts_each_view_alone: {MONOTONIC},
     forgets_policies_first: {POLICIES_FIRST},
@@ -245,6 +292,10 @@ MUTANTS: dict[Mutate, set[str]] = {
 
 # What few seeds meet has a scenario.
 SCENES: dict[Mutate, Act] = {
+    waits_for_a_slow_disk: slow_disk,
+    fails_at_every_change: full_disk,
+    fails_without_a_word: full_disk,
+    flushes_nothing: power_is_lost,
     passes_on_what_it_is_told: ports_of_neighbours,
     counts_each_view_alone: another_view,
     expires_behind_a_session: expiry_in_a_sync,
@@ -271,7 +322,7 @@ def _failures(mutate: Mutate, root: Path, ca: Path) -> Iterator[BaseException | 
         for seed in range(1, _SEEDS + 1):
             yield run_seed(seed, root, ca).failure
         return
-    (scenario,) = (each for each in (*FOUND, *PEER_EDGES) if each.act is SCENES[mutate])
+    (scenario,) = (each for each in (*FOUND, *PEER_EDGES, *DISKS) if each.act is SCENES[mutate])
     try:
         play(scenario, root, ca)
     except Violation as violation:

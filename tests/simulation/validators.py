@@ -11,17 +11,16 @@ from peerd.app.peerd import Peerd
 from peerd.protocol.envelope import DeltaResponse
 from tests.simulation.checks import Run
 from tests.simulation.client_checks import ClientChecks
+from tests.simulation.disk_checks import DiskChecks
 from tests.simulation.event_checks import EventChecks
 from tests.simulation.history import History
 from tests.simulation.peer_checks import PeerChecks
-from tests.simulation.replica import Replica
+from tests.simulation.replica import WRITE_LAG, Replica
 from tests.simulation.streams import Parcel
 from tests.simulation.truth import Truth
 from tests.simulation.watching import watch
 from tests.simulation.work_checks import WorkChecks
 from tests.simulation.ztunnel import SimZtunnel
-
-_WRITE_LAG = 5.0  # imports are written at most so late
 
 
 class Validators:
@@ -36,6 +35,7 @@ class Validators:
         self.clients = ClientChecks(run)
         self.events = EventChecks(history, replicas)
         self.work = WorkChecks(history, replicas)
+        self.disks = DiskChecks(history, replicas)
 
     def quiet(self, now: float) -> None:
         """Every view was found equal to the truth."""
@@ -49,12 +49,19 @@ class Validators:
         watch(self.peers, self._history, replica, peerd, guard)
         self.events.watch(replica, peerd, guard)
         self.work.watch(replica, peerd, guard)
+        self.disks.watch(replica, peerd, guard)
 
-    def crashed(self, name: str, now: float) -> None:
-        """What was heard or imported last may not have been written down (decision D22)."""
-        if now - self.peers.imported_at.get(name, 0.0) < _WRITE_LAG:
-            self._replicas[name].lagged_at = now
-        self.peers.crashed(name, now)
+    def ended(self, name: str, now: float) -> None:
+        """What a peerd heard or imported last may not be on its disk (decision D22)."""
+        replica = self._replicas[name]
+        until = replica.written_until
+        if until >= now:
+            return
+        if self.peers.imported_at.get(name, 0.0) > until:
+            replica.lagged_at = now
+            if until < now - WRITE_LAG:
+                replica.forgot.append(now)  # perhaps all that it knew of a peer
+        self.peers.ended(name, until)
 
     def delivered(self, parcel: Parcel) -> None:
         """A message arrived at a host."""
@@ -80,6 +87,7 @@ class Validators:
     def after(self, client: SimZtunnel, response: DeltaResponse) -> None:
         """And now it holds the new."""
         self.clients.after(client, response)
+        self.disks.after(client, response)
 
     def expect(self, cluster: str, pod: str, *, present: bool, now: float) -> None:
         """A Pod of the cluster was made or deleted: its own ztunnels must learn it soon."""
@@ -90,3 +98,4 @@ class Validators:
         self.clients.look(now, clients)
         self.peers.look(now)
         self.events.look(now)
+        self.disks.look(now)

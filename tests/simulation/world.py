@@ -188,6 +188,18 @@ class World(Users):
             self.history.note("violation", str(failure))
             self.failure = failure
 
+    def error_is_due(self, process: Process | None, event: str) -> bool:
+        """Whether a peerd had to log that error (disk_checks.py)."""
+        due = False
+
+        def ask() -> None:
+            nonlocal due
+            due = True  # a violation says more than that there was an error
+            due = self.validators.disks.says(process, event)
+
+        self._guard(ask)
+        return due
+
     def _guard(self, check: Any) -> None:
         self.history.now = self.loop.time()
         try:

@@ -48,7 +48,7 @@ class Cluster:
         self.table.close()
         self.takeovers.close()
 
-    def fails(self, _allocations):
+    def fails(self):
         raise StateError(self.path, "no space left on device", "free some space")
 
     def on_disk(self):
@@ -203,6 +203,31 @@ async def test_a_slow_disk_holds_others_up_for_a_moment_only(cluster, monkeypatc
     assert (host.host, takeover.service) == ("b", "shop/b")
     assert cluster.on_disk() == ["a", "b"]
     assert await allocator.settle() == []
+
+
+async def test_a_new_state_directory_must_take_what_is_wanted(cluster, monkeypatch):
+    """Else names that others know would seem to be gone; of one that holds something, what is new waits."""
+    for new in (True, False):
+        allocator = cluster.start()
+        allocator.want([("a" if new else "b", "global")])
+        with monkeypatch.context() as patch:
+            patch.setattr(Allocations, "record", cluster.fails)
+            await allocator.settle()
+            waiting = asyncio.ensure_future(allocator.recorded())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert waiting.done() is not new
+        assert len(await allocator.settle()) == 1
+        await waiting
+
+
+async def test_once_all_have_spoken_a_new_state_directory_is_as_any(cluster, monkeypatch):
+    allocator = cluster.start()
+    allocator.retain_wanted()
+    allocator.want([("a", "global")])
+    monkeypatch.setattr(Allocations, "record", cluster.fails)
+    await allocator.settle()
+    await allocator.recorded()
 
 
 async def test_closing_waits_for_what_is_being_written(cluster, monkeypatch):
