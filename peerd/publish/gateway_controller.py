@@ -12,6 +12,7 @@ import structlog
 import yaml
 
 from peerd.derive.gateway_config import is_own
+from peerd.derive.gateways import gateway_service_account
 from peerd.kubeapi.base import ApiUnreachableError
 from peerd.kubeapi.errors import ApiError
 from peerd.kubeapi.objects import KubeObjects
@@ -26,7 +27,7 @@ from peerd.publish.gateway_workloads import (
 )
 from peerd.publish.own_gateway_status import OwnFacts, service_addresses
 from peerd.publish.permit import Permit
-from peerd.publish.ref import Ref
+from peerd.publish.ref import Ref, observed
 from peerd.publish.writer import Writer
 
 log = structlog.get_logger("peerd.gateways")
@@ -130,9 +131,19 @@ class GatewayController:
             for ref in self._wanted.pop(key, frozenset()):
                 self._writer.want(ref, None, order=RESOURCES.index(ref.resource))
             self._facts.pop(key, None)
-        for key, gateway in list(self._gateways.items()):
-            if key.namespace == namespace:
-                self._tell(key, await self._one(key, gateway))
+        here = [(key, gateway) for key, gateway in self._gateways.items() if key.namespace == namespace]
+        accounts: dict[str, str] = {}
+        unclear = False
+        for key, gateway in sorted(
+            here, key=lambda each: (each[1].metadata.creation_timestamp, each[0].name)
+        ):
+            name = gateway_service_account(gateway)
+            other = accounts.setdefault(name, key.name)
+            facts = await self._one(key, gateway, other if other != key.name else "")
+            unclear = unclear or bool(facts.problem)
+            self._tell(key, facts)
+        if unclear:
+            return  # what an earlier process made may be of a Gateway that says nothing usable now
         # What an earlier process made for a Gateway that has gone since.
         for ref in self._writer.unspoken():
             if ref.resource in RESOURCES and ref.namespace == namespace and not ref.subresource:
@@ -153,19 +164,32 @@ class GatewayController:
             self._troubles[namespace] = str(error)
             log.warning("gateways_not_looked_at", namespace=namespace, reason=str(error))
 
-    async def _one(self, key: ObjectKey, gateway: Gateway) -> OwnFacts:
+    async def _one(self, key: ObjectKey, gateway: Gateway, other: str) -> OwnFacts:
+        """Want what runs a Gateway, whose account an older one, *other*, has already, or nobody."""
+        problem = ""
         try:
-            parameters = await self._parameters(gateway)
-            made = workloads(gateway, parameters, self._installation, self._other_roots())
+            _check_account(gateway, other)
+            self._want(key, gateway, await self._parameters(gateway))
         except ParameterError as error:
-            return OwnFacts(problem=f"its parameters cannot be used: {error}")
+            problem = f"it cannot be run as it says: {error}"
+        refused = {notice.ref: notice.message for notice in self._writer.problems()}
+        for ref in sorted(
+            self._wanted.get(key, frozenset()), key=lambda each: RESOURCES.index(each.resource)
+        ):
+            if ref in refused and not problem:
+                problem = f"{ref} is not as it says: {refused[ref]}"
+        service = await self._objects.get(SERVICE, key.namespace, key.name)
+        ours = service is not None and observed(service).ours
+        return OwnFacts(addresses=service_addresses(service) if service and ours else (), problem=problem)
+
+    def _want(self, key: ObjectKey, gateway: Gateway, parameters: dict[str, Any]) -> None:
+        """Raises ParameterError where nothing can be made of it; then what there is stays."""
+        made = workloads(gateway, parameters, self._installation, self._other_roots())
         for ref, manifest in made.items():
             self._writer.want(ref, manifest, order=RESOURCES.index(ref.resource), exact=False)
         for ref in self._wanted.get(key, frozenset()) - made.keys():
             self._writer.want(ref, None, order=RESOURCES.index(ref.resource))
         self._wanted[key] = frozenset(made)
-        service = await self._objects.get(SERVICE, key.namespace, key.name)
-        return OwnFacts(addresses=() if service is None else service_addresses(service))
 
     async def _parameters(self, gateway: Gateway) -> dict[str, Any]:
         """What the ConfigMap of the Gateway says; nothing where it names none.
@@ -196,3 +220,11 @@ class GatewayController:
         if self._facts.get(key) != facts:
             self._facts[key] = facts
             self._changed(key)
+
+
+def _check_account(gateway: Gateway, other: str) -> None:
+    if other:
+        raise ParameterError(
+            f"account {gateway_service_account(gateway)} is that of Gateway {other}, too, and each could pass"
+            " for the other; give it its own by annotation gateway.istio.io/service-account"
+        )

@@ -1,11 +1,13 @@
 """A Gateway of class `istio-eastwest` as the objects that run it: pure, for server-side apply (decision D39).
 
 Deployment (an unmodified Envoy and its companion), Service, ServiceAccount, PodDisruptionBudget, and a
-HorizontalPodAutoscaler where its parameters ask for one. The parameters are a ConfigMap that the Gateway
-names in `spec.infrastructure.parametersRef`: each key is an object whose fields are merged into ours.
+HorizontalPodAutoscaler where its parameters ask for one. All of them, and the Pods, carry the labels and
+annotations of `spec.infrastructure`. The parameters are a ConfigMap that the Gateway names in its
+`parametersRef`: each key is an object whose fields are merged into ours.
 """
 
 import json
+import re
 import types
 from collections.abc import Mapping
 from typing import Any
@@ -41,6 +43,9 @@ _HEALTH, _STATS = 15021, 15020
 _DRAIN_SECONDS = 30
 _USER = 65_532
 _DIRECTORY = "/var/run/peerd-gateway"
+_NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+"""What a Service and a label's value may be called, both."""
+_ACCOUNT = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 _SERVICE_TYPES = {"loadbalancer": "LoadBalancer", "nodeport": "NodePort", "clusterip": "ClusterIP"}
 
 
@@ -67,7 +72,7 @@ class Installation(Record, frozen=True):
 
 
 class ParameterError(ValueError):
-    """A parameter cannot be used; the text names its key and what to write."""
+    """A Gateway, or a parameter of it, cannot be used; the text names the field and what to write."""
 
 
 def workloads(
@@ -82,8 +87,10 @@ def workloads(
     Deployment, so that replicas are replaced, one by one and drained, when they change.
 
     Raises:
-        ParameterError: a key is unknown or no object, or the roots are too many.
+        ParameterError: no Service or account may be called so, a key is unknown or no object, or the roots
+            are too many.
     """
+    _check(gateway)
     for key, value in parameters.items():
         if key not in PARAMETERS:
             raise ParameterError(f"{key}: is unknown; write one of {', '.join(PARAMETERS)}")
@@ -109,7 +116,10 @@ def workloads(
         }
     for key, resource in PARAMETERS.items():
         if resource in made:
-            made[resource] = merge(made[resource], parameters.get(key, {}))
+            made[resource] = merge(_furnished(gateway, made[resource]), parameters.get(key, {}))
+    budget = made[DISRUPTION_BUDGET].get("spec")
+    if isinstance(budget, dict) and budget.get("minAvailable") is not None:
+        budget.pop("maxUnavailable", None)  # one or the other
     found = {}
     for resource, tree in made.items():
         name = gateway_service_account(gateway) if resource is SERVICE_ACCOUNT else gateway.metadata.name
@@ -140,6 +150,39 @@ def _named(found: list[Any]) -> bool:
     return bool(found) and all(
         isinstance(each, Mapping) and isinstance(each.get("name"), str) for each in found
     )
+
+
+def _check(gateway: Gateway) -> None:
+    meta, account = gateway.metadata, gateway_service_account(gateway)
+    if not _NAME.fullmatch(meta.name):
+        raise ParameterError(
+            f"metadata.name: {meta.name!r} can be no Service's; take up to 63 of a-z, 0-9, -, first a letter"
+        )
+    if not _ACCOUNT.fullmatch(account):
+        raise ParameterError(
+            f"metadata.annotations[gateway.istio.io/service-account]: {account!r} can be no account's name"
+        )
+
+
+def _furnished(gateway: Gateway, tree: dict[str, Any]) -> dict[str, Any]:
+    """With the labels and annotations of `spec.infrastructure`; of labels our own hold."""
+    wanted = gateway.spec.infrastructure
+    if not wanted.labels and not wanted.annotations:
+        return tree
+
+    def furnished(meta: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            **meta,
+            "labels": {**wanted.labels, **meta.get("labels", {})},
+            "annotations": {**meta.get("annotations", {}), **wanted.annotations},
+        }
+
+    found = {**tree, "metadata": furnished(tree.get("metadata", {}))}
+    template = tree.get("spec", {}).get("template")
+    if template is not None:
+        template = {**template, "metadata": furnished(template["metadata"])}
+        found["spec"] = {**tree["spec"], "template": template}
+    return found
 
 
 def _selector(gateway: Gateway) -> dict[str, str]:

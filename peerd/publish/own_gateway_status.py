@@ -39,12 +39,16 @@ def own_status(gateway: Gateway, facts: OwnFacts) -> dict[str, Any]:
             no(ACCEPTED, "InvalidParameters", facts.problem),
             no(PROGRAMMED, "Invalid", "it is not run as it says"),
         )
-        return {"conditions": status_tree(conditions, gateway.metadata.generation)}
-    programmed = (
-        yes(PROGRAMMED, "Programmed", "its Service has an address")
-        if facts.addresses
-        else no(PROGRAMMED, "AddressNotAssigned", "its Service has no address yet; look at its events")
-    )
-    conditions = (yes(ACCEPTED, "Accepted", "peerd runs and configures it"), programmed)
+    else:
+        programmed = (
+            yes(PROGRAMMED, "Programmed", "its Service has an address")
+            if facts.addresses
+            else no(PROGRAMMED, "AddressNotAssigned", "its Service has no address yet; look at its events")
+        )
+        conditions = (yes(ACCEPTED, "Accepted", "peerd runs and configures it"), programmed)
+    found = {"conditions": status_tree(conditions, gateway.metadata.generation)}
+    if facts.problem and not facts.addresses:
+        return found  # maybe another's
+    # What ran before goes on where something is wrong now, and peers are told its addresses from here.
     addresses = [{"type": kind, "value": value} for kind, value in facts.addresses]
-    return {"addresses": addresses, "conditions": status_tree(conditions, gateway.metadata.generation)}
+    return {"addresses": addresses, **found}

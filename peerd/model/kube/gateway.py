@@ -51,8 +51,10 @@ class ParametersReference(KubeRecord, frozen=True):
 
 
 class Infrastructure(KubeRecord, frozen=True):
-    """How a Gateway is to be run."""
+    """How a Gateway is to be run; labels and annotations are for all that is made for it."""
 
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
     parameters_ref: ParametersReference | None = None
 
 

@@ -7,7 +7,6 @@ from random import Random
 
 import msgspec
 
-from peerd.app.parts import SystemClock
 from peerd.kubeapi.base import Response
 from peerd.kubeapi.objects import KubeObjects
 from peerd.model.kube.gateway import Gateway
@@ -39,13 +38,27 @@ INSTALLATION = Installation(
 )
 
 
+class LoopClock:
+    """The virtual loop's time, which writes that failed wait by, too."""
+
+    def time(self) -> float:
+        return 1_700_000_000 + asyncio.get_running_loop().time()
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
 class NoRole(Faults):
-    """No right in some namespaces."""
+    """No right in some namespaces; some kinds are not taken as they are sent."""
 
     def __init__(self) -> None:
         self.without: set[str] = set()
+        self.invalid = ""
 
-    async def before(self, _method: str, path: str) -> Response | None:
+    async def before(self, method: str, path: str) -> Response | None:
+        if self.invalid and method == "PATCH" and f"/{self.invalid}/" in path:
+            status = {"kind": "Status", "code": 422, "reason": "Invalid", "message": "spec.x: Invalid value"}
+            return Response(422, msgspec.json.encode(status))
         for namespace in self.without:
             if f"/namespaces/{namespace}/" in path:
                 return Response(403, refused("list", "services", "", namespace))
@@ -61,7 +74,7 @@ class Rig:
             self.server.define(each)
         self.faults = NoRole()
         objects = KubeObjects(self.server.transport(self.faults))
-        self.writer = Writer(objects, clock=SystemClock(), source=Random(1))
+        self.writer = Writer(objects, clock=LoopClock(), source=Random(1))
         self.changed: list[ObjectKey] = []
         self.controller = GatewayController(objects, self.writer, Always(), INSTALLATION, self.changed.append)
 
@@ -76,11 +89,42 @@ class Rig:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def gateway(self, namespace: str, *, there: bool = True) -> None:
-        tree = a_gateway("eastwest")
-        tree["metadata"]["namespace"] = namespace
+    def gateway(
+        self,
+        namespace: str,
+        name: str = "eastwest",
+        *,
+        there: bool = True,
+        created: str = "",
+        account: str = "",
+        parameters: str = "",
+    ) -> None:
+        tree = a_gateway(name, parameters=parameters)
+        tree["metadata"] |= {"namespace": namespace, "creationTimestamp": created}
+        if account:
+            tree["metadata"]["annotations"] = {"gateway.istio.io/service-account": account}
         found = msgspec.convert(tree, Gateway) if there else None
-        self.controller.object(ObjectKey(namespace, "eastwest"), found)
+        self.controller.object(ObjectKey(namespace, name), found)
+
+    def parameters(self, namespace: str, data: dict[str, str] | None) -> None:
+        """The ConfigMap `edge`, or none."""
+        meta = {"name": "edge", "namespace": namespace}
+        if data is None:
+            self.server.delete("ConfigMap", namespace, "edge")
+        else:
+            self.server.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data})
+
+    def again(self) -> None:
+        """Another process takes over, which knows nothing."""
+        objects = KubeObjects(self.server.transport(self.faults))
+        self.writer = Writer(objects, clock=LoopClock(), source=Random(2))
+        self.controller = GatewayController(objects, self.writer, Always(), INSTALLATION, self.changed.append)
+
+    def problem(self, namespace: str, name: str = "eastwest") -> str:
+        """What its status says is wrong."""
+        facts = self.controller.facts(ObjectKey(namespace, name))
+        assert facts is not None
+        return facts.problem
 
     def runs(self) -> set[str]:
         """Namespaces with a Deployment of ours."""
@@ -140,3 +184,77 @@ async def test_a_gateway_where_none_is_run_is_told_so_and_forgotten() -> None:
         rig.gateway("shop", there=False)
         await asyncio.sleep(10)
         assert rig.controller.facts(key) is None
+
+
+@virtual
+async def test_parameters_that_broke_while_nobody_looked_take_nothing_away() -> None:
+    """The next process knows of nothing that it made, and cannot tell from the Gateway what that would be."""
+    rig = Rig()
+    rig.parameters("edge", {"deployment": "spec: {replicas: 3}"})
+    rig.gateway("edge", parameters="edge")
+    async with rig.running():
+        await asyncio.sleep(20)
+    before = rig.server.objects("Deployment")
+    assert rig.runs() == {"edge"}
+    for broken in ({"deployment": "spec: ["}, {"deploment": "{}"}, None):
+        rig.parameters("edge", broken)
+        rig.again()
+        rig.gateway("edge", parameters="edge")
+        async with rig.running():
+            await asyncio.sleep(20)
+        assert "it cannot be run as it says" in rig.problem("edge")
+        assert rig.server.objects("Deployment") == before
+        assert rig.server.objects("Service")
+    rig.again()
+    async with rig.running():
+        await asyncio.sleep(20)
+    assert rig.runs() == set()
+
+
+@virtual
+async def test_an_account_is_one_gateways() -> None:
+    """The older one keeps it; it is handed on when that one goes."""
+    rig = Rig()
+    rig.gateway("edge", "young", created="2026-02-01T00:00:00Z", account="edge")
+    rig.gateway("edge", "old", created="2026-01-01T00:00:00Z", account="edge")
+    async with rig.running():
+        await asyncio.sleep(20)
+        assert rig.problem("edge", "old") == ""
+        assert "account edge is that of Gateway old, too" in rig.problem("edge", "young")
+        assert {name for _, name in rig.server.objects("Deployment")} == {"old"}
+        rig.gateway("edge", "old", there=False)
+        await asyncio.sleep(20)
+        assert rig.problem("edge", "young") == ""
+        assert {name for _, name in rig.server.objects("Deployment")} == {"young"}
+        assert {name for _, name in rig.server.objects("ServiceAccount")} == {"edge"}
+
+
+@virtual
+async def test_what_the_api_server_does_not_take_is_told_on_the_gateway() -> None:
+    """Which object, and why; no longer once it is taken."""
+    rig = Rig()
+    rig.faults.invalid = "deployments"
+    rig.gateway("edge")
+    async with rig.running():
+        await asyncio.sleep(20)
+        assert rig.problem("edge").startswith("Deployment/edge/eastwest is not as it says: ")
+        assert "spec.x: Invalid value" in rig.problem("edge")
+        rig.faults.invalid = ""
+        await asyncio.sleep(120)
+        assert rig.problem("edge") == ""
+
+
+@virtual
+async def test_a_name_that_somebody_else_has_is_told_on_the_gateway() -> None:
+    """Nothing of theirs is touched, and their Service's addresses are not the Gateway's."""
+    rig = Rig()
+    theirs = {"name": "eastwest", "namespace": "edge"}
+    spec = {"type": "ClusterIP", "clusterIPs": ["10.96.0.9"]}
+    rig.server.put({"apiVersion": "v1", "kind": "Service", "metadata": theirs, "spec": spec})
+    rig.gateway("edge")
+    async with rig.running():
+        await asyncio.sleep(20)
+        assert "Service/edge/eastwest is not as it says: an object of this name exists" in rig.problem("edge")
+        facts = rig.controller.facts(ObjectKey("edge", "eastwest"))
+        assert facts is not None
+        assert facts.addresses == ()

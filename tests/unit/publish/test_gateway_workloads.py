@@ -8,6 +8,7 @@ import msgspec
 import pytest
 import yaml
 
+from peerd.kubeapi.resources import DISRUPTION_BUDGET
 from peerd.limits import GATEWAY_TRUST_BYTES, hits
 from peerd.model.kube.gateway import Gateway
 from peerd.publish.gateway_workloads import (
@@ -34,7 +35,9 @@ HOME = Installation(
 )
 
 
-def gateway(name: str = "istio-eastwest", **meta: Any) -> Gateway:
+def gateway(
+    name: str = "istio-eastwest", infrastructure: dict[str, Any] | None = None, **meta: Any
+) -> Gateway:
     """A Gateway as the chart makes it."""
     tree = {
         "metadata": {
@@ -47,6 +50,7 @@ def gateway(name: str = "istio-eastwest", **meta: Any) -> Gateway:
         "spec": {
             "gatewayClassName": "istio-eastwest",
             "listeners": [{"name": "cross-network", "port": 15008, "protocol": "HBONE"}],
+            **({"infrastructure": infrastructure} if infrastructure else {}),
         },
     }
     return msgspec.convert(tree, Gateway)
@@ -227,3 +231,58 @@ def test_too_many_roots_are_told_and_change_nothing():
     with pytest.raises(ParameterError, match="100000 can be handed to a gateway; take out roots"):
         workloads(gateway(), {}, HOME, {"a.example": b"x" * 100_001})
     assert hits(GATEWAY_TRUST_BYTES) == before + 1
+
+
+def test_all_that_is_made_carries_what_the_infrastructure_says():
+    """Pods too: a cloud reads its load balancer's annotations from the Service. What selects Pods holds."""
+    wanted = {
+        "labels": {"team": "network", "gateway.networking.k8s.io/gateway-name": "other"},
+        "annotations": {"cloud.example/internal": "true", "prometheus.io/scrape": "false"},
+    }
+    made = workloads(gateway(infrastructure=wanted), CASES["parameters"][1], HOME)
+    metas = {ref.resource.kind: tree["metadata"] for ref, tree in made.items()}
+    (deployment,) = [tree for ref, tree in made.items() if ref.resource is DEPLOYMENT]
+    metas["Pod"] = deployment["spec"]["template"]["metadata"]
+    assert len(metas) == 6
+    for kind, meta in metas.items():
+        assert meta["labels"]["team"] == "network", kind
+        assert meta["labels"]["gateway.networking.k8s.io/gateway-name"] == "istio-eastwest", kind
+        assert meta["annotations"]["cloud.example/internal"] == "true", kind
+    assert metas["Pod"]["annotations"]["prometheus.io/scrape"] == "false"
+    assert metas["Pod"]["labels"]["istio.io/dataplane-mode"] == "none"
+
+
+def test_parameters_count_before_the_infrastructure():
+    """They are the narrower word."""
+    wanted = gateway(infrastructure={"annotations": {"a": "1", "b": "1"}})
+    made = workloads(wanted, {"service": {"metadata": {"annotations": {"a": "2"}}}}, HOME)
+    (service,) = [tree for ref, tree in made.items() if ref.resource is SERVICE]
+    assert service["metadata"]["annotations"] == {"a": "2", "b": "1"}
+
+
+@pytest.mark.parametrize("name", ["a.b", "x" * 64, "9to5", "ends-"])
+def test_a_name_that_no_service_may_have_is_told(name):
+    """An API server takes Gateways of up to 253 letters, dots among them."""
+    with pytest.raises(ParameterError, match=r"^metadata\.name: .* can be no Service's; take up to 63"):
+        workloads(gateway(name), {}, HOME)
+
+
+@pytest.mark.parametrize("account", ["Edge", "../peerd", "a/b", "x" * 254, "spiffe://x"])
+def test_an_account_that_can_be_none_is_told(account):
+    """Its annotation is free text."""
+    with pytest.raises(ParameterError, match="can be no account's name"):
+        workloads(gateway(annotations={"gateway.istio.io/service-account": account}), {}, HOME)
+
+
+def test_a_budget_has_one_bound():
+    """The API server takes no second one."""
+    made = workloads(gateway(), {"podDisruptionBudget": {"spec": {"minAvailable": 1}}}, HOME)
+    (budget,) = [tree for ref, tree in made.items() if ref.resource is DISRUPTION_BUDGET]
+    assert budget["spec"].keys() == {"minAvailable", "selector"}
+
+
+def test_a_gateway_that_is_not_run_as_it_says_keeps_its_addresses():
+    """Peers are told them from its status; without any, nothing is said of addresses."""
+    status = own_status(gateway(), OwnFacts((("IPAddress", "203.0.113.7"),), problem="because"))
+    assert status["addresses"] == [{"type": "IPAddress", "value": "203.0.113.7"}]
+    assert "addresses" not in own_status(gateway(), OwnFacts(problem="because"))
