@@ -12,7 +12,7 @@ import structlog
 from peerd.gateway import admin
 from peerd.gateway.bootstrap import bootstrap
 from peerd.gateway.certificate import Ask, CertificateError, Identity, expired, read_identity, request
-from peerd.gateway.files import read_secret, write, write_secrets
+from peerd.gateway.files import read_secret, surplus_roots, write, write_secrets
 from peerd.gateway.settings import GatewaySettings
 from peerd.model.clock import Clock
 from peerd.model.gateway_config import BOOTSTRAP_FILE, envoy_command
@@ -44,6 +44,8 @@ class Companion:
         self._look = look
         self._directory = Path(settings.directory)
         self._identity: Identity | None = None
+        # Roots that came with the certificate and are not in the file: the CA is asked once if they count.
+        self._surplus = ""
         self._envoy: asyncio.subprocess.Process | None = None
 
     async def prepare(self) -> None:
@@ -65,16 +67,32 @@ class Companion:
 
     async def run(self) -> None:
         """Keep the files up to date until cancelled; after `prepare`."""
-        while True:
-            assert self._identity is not None  # noqa: S101 (`prepare` came first)
-            await asyncio.sleep(min(self._look, max(0.0, self._identity.renew_at - self._clock.time())))
-            if self._clock.time() >= self._identity.renew_at:
-                self._identity = await self._obtain(self._identity)
-            try:
-                if write_secrets(self._settings, self._identity):
-                    log.info("secrets written", renew_at=round(self._identity.renew_at))
-            except (CertificateError, OSError) as error:
-                log.warning("secrets not written, the last ones stay", reason=str(error))
+        identity = self._identity
+        assert identity is not None  # noqa: S101 (`prepare` came first)
+        renewing: asyncio.Task[Identity] | None = None
+        try:
+            while True:
+                if renewing is None:
+                    await asyncio.sleep(min(self._look, max(0.0, identity.renew_at - self._clock.time())))
+                else:  # roots are looked at though the CA is away
+                    await asyncio.wait({renewing}, timeout=self._look)
+                    if renewing.done():
+                        identity, renewing = renewing.result(), None
+                try:
+                    if write_secrets(self._settings, identity):
+                        log.info("secrets written", renew_at=round(identity.renew_at))
+                    surplus = surplus_roots(self._settings, identity)
+                except (CertificateError, OSError) as error:
+                    log.warning("secrets not written, the last ones stay", reason=str(error))
+                    surplus = ""
+                due = self._clock.time() >= identity.renew_at
+                if renewing is None and (due or (surplus and surplus != self._surplus)):
+                    self._surplus = surplus
+                    renewing = asyncio.ensure_future(self._obtain(identity))
+        finally:
+            if renewing is not None:
+                renewing.cancel()
+                await asyncio.gather(renewing, return_exceptions=True)
 
     async def start_envoy(self) -> None:
         """Run Envoy as a child. Raises OSError where it cannot be started."""

@@ -91,6 +91,17 @@ def write_secrets(settings: GatewaySettings, identity: Identity) -> bool:
     return any(changed)
 
 
+def surplus_roots(settings: GatewaySettings, identity: Identity) -> str:
+    """Roots that came with the certificate and are not, or no longer, in the file of roots, as PEM.
+
+    Raises:
+        CertificateError: the file cannot be read.
+    """
+    listed = set(pem.read_certificates(_roots(settings.roots_file).encode()))
+    found = [each for each in pem.read_certificates(identity.roots.encode()) if each not in listed]
+    return pem.write_certificates(*found).decode() if found else ""
+
+
 def read_secret(settings: GatewaySettings) -> tuple[str, str, str] | None:
     """Chain, key and roots as they were written by an earlier run, or None where there is nothing to use."""
     directory = Path(settings.directory)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -201,6 +202,68 @@ async def test_new_roots_in_the_file_are_taken_up(given, ca, tmp_path):
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert len(ca.asked) == 1
+
+
+def trusted(directory: Path) -> str:
+    """Whom the gateway admits, as PEM."""
+    found = json.loads((directory / "sds" / "trust.yaml").read_text())["resources"][0]["validation_context"]
+    validator = found["custom_validator_config"]["typed_config"]
+    return str(validator["trust_domains"][0]["trust_bundle"]["inline_string"])
+
+
+async def until(told: Callable[[], bool]) -> None:
+    """Wait for what files say: they tell nobody."""
+    async with asyncio.timeout(10):
+        while not told():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_a_root_that_is_taken_away_is_trusted_no_longer(given, ca, tmp_path):
+    """It came with the certificate, too: another one is asked for at once, not at half its life (D42)."""
+    companion = Companion(given, ca, ca.clock, Random(1), look=0.01)
+    await companion.prepare()
+    old = trusted(tmp_path)
+    ca.bundle = make_ca(tmp_path)  # the CA has moved to another root, and the file names that alone
+    new = (tmp_path / "root-cert.pem").read_text()
+    running = asyncio.ensure_future(companion.run())
+    await until(lambda: old.strip() not in trusted(tmp_path))
+    await until(lambda: len(ca.asked) == 2)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert trusted(tmp_path).strip() == new.strip()
+
+
+async def test_a_root_that_only_the_ca_names_is_trusted_and_asked_about_once(given, ca, tmp_path):
+    """Whoever wrote the file may know less than the CA."""
+    companion = Companion(given, ca, ca.clock, Random(1), look=0.01)
+    await companion.prepare()
+    before = (tmp_path / "root-cert.pem").read_bytes()
+    make_ca(tmp_path)
+    after = (tmp_path / "root-cert.pem").read_text()
+    running = asyncio.ensure_future(companion.run())
+    await until(lambda: after.strip() in trusted(tmp_path) and len(ca.asked) == 2)
+    await asyncio.sleep(0.1)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert before.decode().strip() in trusted(tmp_path)
+    assert len(ca.asked) == 2
+
+
+async def test_roots_are_taken_up_while_the_ca_is_away(given, ca, tmp_path):
+    """A renewal that waits for its CA holds nothing else up."""
+    companion = Companion(given, ca, ca.clock, Random(1), look=0.01)
+    await companion.prepare()
+    ca.fail = 1_000
+    ca.clock.now += 13 * 3600
+    running = asyncio.ensure_future(companion.run())
+    await until(lambda: len(ca.asked) > 1)
+    old = (tmp_path / "root-cert.pem").read_bytes()
+    make_ca(tmp_path)
+    new = (tmp_path / "root-cert.pem").read_bytes()
+    (tmp_path / "root-cert.pem").write_bytes(old + new)
+    await until(lambda: new.decode().strip() in trusted(tmp_path))
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_an_envoy_that_does_not_answer_is_no_reason_to_hang(given, ca):
