@@ -11,7 +11,8 @@ from peerd.encode.address import encode_address
 from peerd.encode.policy import encode_policy
 from peerd.model.changes import Change, ObjectChange
 from peerd.model.kube.kinds import KINDS_BY_NAME
-from tests.support.worlds import TREES, Seen, change, from_scratch
+from tests.support.random_objects import TREES, change
+from tests.support.worlds import Seen, from_scratch
 from tests.support.ztunnel_rules import violations
 
 SPACE = ("Namespace", {"metadata": {"name": "shop"}})

@@ -11,25 +11,27 @@ from peerd.derive.world import World
 from peerd.model.changes import Change, ObjectChange
 from peerd.model.kube.kinds import KINDS_BY_NAME
 from peerd.model.mesh import Settings
-from tests.support.worlds import PARTS, ROOT, Inputs, Seen, finish, from_scratch, histories, worlds
+from tests.support.random_objects import ROOT
+from tests.support.random_worlds import histories, populated, settings_of_worlds, worlds
+from tests.support.worlds import PARTS, Inputs, Seen, finish, from_scratch
 from tests.support.ztunnel_rules import violations
 
 relaxed = settings(deadline=None, max_examples=80)
 
 
 @relaxed
-@given(histories)
-def test_any_history_gives_what_a_fresh_start_gives(history: list[list[Change]]) -> None:
+@given(histories, settings_of_worlds)
+def test_any_history_gives_what_a_fresh_start_gives(history: list[list[Change]], given_to: Settings) -> None:
     """After every batch: equal to a derivation from scratch, reached by the emitted changes alone.
 
     `Seen.take` refuses changes that change nothing and names that come twice in a revision.
     """
-    world, seen, inputs = World(Settings()), Seen(), Inputs()
+    world, seen, inputs = World(given_to), Seen(), Inputs()
     for batch in history:
         world.apply(batch)
         seen.take(finish(world))
         inputs.note(batch)
-        assert seen.everything() == from_scratch(inputs.puts()).everything()
+        assert seen.everything() == from_scratch(inputs.puts(), given_to).everything()
 
 
 @relaxed
@@ -47,16 +49,18 @@ def test_no_revision_shows_half_a_batch(history: list[list[Change]], order: rand
 
 
 @relaxed
-@given(worlds, st.randoms(use_true_random=False))
-def test_the_order_of_objects_is_no_matter(objects: list[Change], order: random.Random) -> None:
-    """Permuted inputs give the same world, in one batch or in one for each object."""
+@given(st.one_of(worlds, populated), st.randoms(use_true_random=False), settings_of_worlds)
+def test_the_order_of_objects_is_no_matter(
+    objects: list[Change], order: random.Random, given_to: Settings
+) -> None:
+    """Permuted inputs, peers' words among them, give the same world, in one batch or in one for each."""
     inputs = Inputs()
     inputs.note(objects)
     shuffled = inputs.puts()
     order.shuffle(shuffled)
-    expected = from_scratch(inputs.puts()).everything()
-    assert from_scratch(shuffled).everything() == expected
-    world, seen = World(Settings()), Seen()
+    expected = from_scratch(inputs.puts(), given_to).everything()
+    assert from_scratch(shuffled, given_to).everything() == expected
+    world, seen = World(given_to), Seen()
     for change in shuffled:
         world.apply([change])
         seen.take(finish(world))
@@ -66,19 +70,19 @@ def test_the_order_of_objects_is_no_matter(objects: list[Change], order: random.
 
 
 @relaxed
-@given(histories)
-def test_deleting_everything_leaves_nothing(history: list[list[Change]]) -> None:
+@given(histories, settings_of_worlds)
+def test_deleting_everything_leaves_nothing(history: list[list[Change]], given_to: Settings) -> None:
     """No record, no memo, no dependency stays behind, save those of the mesh itself."""
-    world, seen, inputs = World(Settings()), Seen(), Inputs()
-    empty = from_scratch([]).everything()
+    world, seen, inputs = World(given_to), Seen(), Inputs()
     for batch in history:
         world.apply(batch)
         seen.take(finish(world))
         inputs.note(batch)
     world.apply(inputs.deletes())
     seen.take(finish(world))
-    assert seen.everything() == empty
-    untouched = World(Settings())
+    assert seen.everything() == from_scratch(inputs.lasting(), given_to).everything()
+    untouched = World(given_to)
+    untouched.apply(inputs.lasting())
     finish(untouched)
     for collection, fresh in zip(world.engine._collections, untouched.engine._collections, strict=True):
         assert collection.values == fresh.values, collection.name
@@ -115,7 +119,7 @@ def test_renaming_namespaces_commutes_with_derivation(objects: list[Change]) -> 
 
 
 @relaxed
-@given(worlds)
+@given(st.one_of(worlds, populated))
 def test_whatever_is_sent_ztunnel_accepts(objects: list[Change]) -> None:
     """No record of any random world breaks a rule of ztunnel's (wire-contract §1.6)."""
     seen = from_scratch(objects)
