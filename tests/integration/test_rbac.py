@@ -11,8 +11,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
-
 from peerd.ca import authority
 from peerd.model.kube.kinds import SEGMENT
 from tests.support import rbac
