@@ -16,6 +16,7 @@ import msgspec
 
 from peerd import __version__, limits
 from peerd.transport.address import join_address
+from peerd.transport.listening import stop_listening
 
 
 class Answer(NamedTuple):
@@ -83,7 +84,7 @@ class HttpServer:
         """Stop accepting and end what is open."""
         self._closing = True
         if self._server is not None:
-            self._server.close()
+            await stop_listening(self._server)
         for task in list(self._connections):
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
@@ -100,8 +101,11 @@ class HttpServer:
             writer.write(_encode(answer, head=head))
             async with asyncio.timeout(limits.HTTP_SECONDS.value):
                 await writer.drain()
-        except (OSError, TimeoutError, EOFError):
-            return  # the caller went away, or never finished its request
+        except TimeoutError:
+            limits.hit(limits.HTTP_SECONDS)
+            return  # it never finished its request, or does not read the answer
+        except (OSError, EOFError):
+            return  # the caller went away
         except asyncio.CancelledError:
             if not self._closing:
                 raise

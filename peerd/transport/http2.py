@@ -11,6 +11,7 @@ from peerd.transport.address import join_address, split_address
 from peerd.transport.base import Handler, PeerCertificate, StatusCode, StreamClosed
 from peerd.transport.http2_connection import Http2Connection, Http2Options
 from peerd.transport.http2_stream import Http2Stream
+from peerd.transport.listening import stop_listening
 from peerd.transport.tls import (
     TlsError,
     TlsMaterial,
@@ -67,7 +68,7 @@ class Http2Server:
         """Rule 8: stop accepting, GOAWAY, wait up to *grace* seconds for handlers, then cancel them."""
         if self._server is None:
             return
-        self._server.close()
+        await stop_listening(self._server)
         for connection in self._connections:
             connection.go_away()
         if self._tasks and grace > 0:
@@ -82,8 +83,7 @@ class Http2Server:
         # Bounded: an event loop may give up a connection that it accepted without telling its protocol.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1.0):
-                for accepted in list(self._accepted):
-                    await accepted.abort()
+                await asyncio.gather(*(each.abort() for each in list(self._accepted)))
 
     @staticmethod
     def _refused(reason: str) -> None:

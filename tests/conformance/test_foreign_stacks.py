@@ -35,7 +35,7 @@ class SyncClient:
         self._channel = grpc.insecure_channel(address)
         self._requests: queue.Queue[Any] = queue.Queue()
         stub = ads_pb2_grpc.AggregatedDiscoveryServiceStub(self._channel)
-        self._responses = stub.DeltaAggregatedResources(iter(self._requests.get, None), timeout=10)
+        self._responses = stub.DeltaAggregatedResources(iter(self._requests.get, None), timeout=30)
 
     def send(self, request: Any) -> None:
         self._requests.put(request)
@@ -62,7 +62,7 @@ class GrpclibClient:
             Cardinality.STREAM_STREAM,
             discovery_pb2.DeltaDiscoveryRequest,
             discovery_pb2.DeltaDiscoveryResponse,
-            timeout=10,
+            timeout=30,
         )
         self._stream: Any = None
         self._outgoing: list[Any] = []
@@ -151,7 +151,7 @@ async def test_syncz_is_csds_s_client_config_to_envoy_s_protos() -> None:
         with grpc.insecure_channel(address) as channel:
             stub = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel)
             request = discovery_pb2.DiscoveryRequest(type_url=DEBUG_SYNCZ)
-            return next(iter(stub.StreamAggregatedResources(iter([request]), timeout=10)))
+            return next(iter(stub.StreamAggregatedResources(iter([request]), timeout=30)))
 
     async with running_ads(WORLD) as ads:
         client = SyncClient(ads.address)
@@ -169,7 +169,7 @@ async def test_syncz_is_csds_s_client_config_to_envoy_s_protos() -> None:
 
 
 async def settled(ads: RunningAds) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while sum(ads.registry.pushes.values()) < 2:  # noqa: ASYNC110 (a count of another task)
             await asyncio.sleep(0.005)
 

@@ -21,7 +21,7 @@ from tests.simulation.network import Fabric, Host, SimChannel
 METHOD = "/peerd.test.Service/Method"
 LIMIT = 64 * 1024  # what servers here receive at most
 BIG = 1024 * 1024  # what clients here receive at most, and more than a window holds
-SOON = 10.0  # a bound for what should happen at once; nothing waits this long unless it fails
+SOON = 30.0  # a bound for what should happen at once; nothing waits this long unless it fails
 
 
 @dataclass(frozen=True)

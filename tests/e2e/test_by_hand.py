@@ -5,11 +5,12 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from tests.support.ports import unused_ports
 
 ROOT = Path(__file__).parents[2]
 PORTS = ("16012", "16013", "16014", "26012", "26013", "26014")
@@ -18,13 +19,9 @@ PORTS = ("16012", "16013", "16014", "26012", "26013", "26014")
 def commands():
     """The code blocks of the page, with ports of this run."""
     section = (ROOT / "docs" / "by-hand.md").read_text("utf-8")
-    sockets = [socket.socket() for _ in PORTS]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    for port, each in zip(PORTS, sockets, strict=True):
+    for port, unused in zip(PORTS, unused_ports(len(PORTS)), strict=True):
         assert port in section
-        section = section.replace(port, str(each.getsockname()[1]))
-        each.close()
+        section = section.replace(port, str(unused))
     return re.findall(
         r"^```\n(.*?)^```", section.replace("cp -r peerd", f"cp -r {ROOT}/peerd"), re.MULTILINE | re.DOTALL
     )
@@ -54,9 +51,9 @@ def test_two_clusters_by_hand(tmp_path):
         for command in (one, two):
             environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
             process = subprocess.Popen(["/bin/sh", "-c", f"exec {command}"], cwd=tmp_path, env=environment)
-            running.callback(process.wait, 15)
+            running.callback(process.wait, 30)
             running.callback(process.send_signal, signal.SIGTERM)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         state = ""
         while state != "live":
             assert time.monotonic() < deadline, state

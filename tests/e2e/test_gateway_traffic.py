@@ -11,15 +11,16 @@ from peerd.cli.demo.pipes import HboneError, RefusedError
 from peerd.model.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from peerd.observe import debug
 from peerd.protocol.peer_state import PeerState
+from peerd.transport.listening import stop_listening
 from tests.support.gateways import (
     GATEWAY_IDENTITY,
     HBONE_PORT,
     PEERS_PORT,
     GatewayCluster,
     GatewayReplica,
-    address_block,
 )
 from tests.support.peerds import PATIENCE
+from tests.support.ports import address_block
 
 HOST = "reviews.shop.mesh.internal"
 
@@ -279,9 +280,7 @@ class LoadBalancer:
     async def stop(self) -> None:
         """End everything."""
         for server in self._servers:
-            server.close()
-        for _ in range(3):  # what was accepted a moment ago arrives
-            await asyncio.sleep(0)
+            await stop_listening(server)
         self._stopped = True
         tasks = [*self._tasks, *([self._probing] if self._probing else [])]
         for task in tasks:

@@ -1,7 +1,6 @@
 """A rotation under 50 ztunnel streams and 5 peers: none is dropped, new handshakes are under the new CA."""
 
 import asyncio
-import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
@@ -34,6 +33,7 @@ from tests.support import cas
 from tests.support.identities import START, cluster_bundle, material, new_root
 from tests.support.mesh_certs import Authority
 from tests.support.peering import PeeringCluster
+from tests.support.ports import unused_ports
 from tests.support.ztunnel_ca_rules import check_answer
 
 WEB = "spiffe://cluster.local/ns/shop/sa/web"
@@ -120,7 +120,7 @@ class Mesh:
         """Wait until new handshakes of both ports, and signatures, come from what is on disk now."""
         bundle = load_bundle(self.ca, time.time())
         wanted = key_sha256(bundle.certificate)
-        async with asyncio.timeout(20):  # each look is a whole handshake, which paces it
+        async with asyncio.timeout(60):  # each look is a whole handshake, which paces it
             while (await self.certificate())[-1] != bundle.roots_text:
                 pass
             for flag in ("--xds-addr", "--peer-addr"):
@@ -134,7 +134,7 @@ class Mesh:
         self.peerd.objects.apply([_pod("shop", "web", "web", address)])
         wanted = bytes(map(int, address.split(".")))
         for ztunnel in self.ztunnels:
-            await ztunnel.until(lambda z=ztunnel: _address(z) == wanted, 10, "the change")  # type: ignore[misc]
+            await ztunnel.until(lambda z=ztunnel: _address(z) == wanted, 60, "the change")  # type: ignore[misc]
         assert [peer.row(key).status.state for peer, key in self.peers] == [PeerState.LIVE] * 5
 
     @property
@@ -146,13 +146,6 @@ class Mesh:
 def _address(ztunnel: Ztunnel) -> bytes | None:
     workload = ztunnel.workloads.get("east//Pod/shop/web")
     return workload.addresses[0] if workload else None
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 @pytest.fixture
@@ -168,7 +161,7 @@ async def mesh(tmp_path: Path) -> AsyncIterator[Mesh]:
         ca_dir=str(tmp_path / "ca"),
         cluster_id="east",
         xds_addr="127.0.0.1:0",
-        peer_addr=f"127.0.0.1:{_free_port()}",
+        peer_addr=f"127.0.0.1:{unused_ports(1)[0]}",
         http_addr="127.0.0.1:0",
         jwks_file=str(tmp_path / "jwks.json"),
     )
@@ -191,7 +184,7 @@ async def _connect(mesh: Mesh) -> None:
     roots = load_bundle(mesh.ca, time.time()).roots_pem
     for _ in range(50):
         mesh.ztunnels.append(Ztunnel("east", mesh.bound["--xds-addr"], roots, lambda: mesh.token))
-    await asyncio.gather(*(ztunnel.connect(20) for ztunnel in mesh.ztunnels))
+    await asyncio.gather(*(ztunnel.connect(60) for ztunnel in mesh.ztunnels))
     for number in range(5):
         peer = PeeringCluster(f"peer-{number}", Authority("unused"))
         peer.tls.material = material(cluster_bundle(mesh.root, peer.name))

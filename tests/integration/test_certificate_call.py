@@ -55,7 +55,7 @@ async def call(tmp_path: Path, issuer: TokenIssuer) -> AsyncIterator[Call]:
 
     def unary(request: CertificateRequest, **metadata: str) -> grpc.aio.UnaryUnaryCall:
         method = channel.unary_unary(CREATE_CERTIFICATE_METHOD)
-        return method(encode_certificate_request(request), metadata=tuple(metadata.items()), timeout=20)
+        return method(encode_certificate_request(request), metadata=tuple(metadata.items()), timeout=60)
 
     yield unary
     await channel.close()

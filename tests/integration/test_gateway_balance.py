@@ -6,7 +6,8 @@ from peerd.cli.demo.hbone import Caller, Receiver
 from peerd.model.address import Locality, parse_ip
 from peerd.model.gateway_config import GatewayEndpoint, GatewayPlace
 from tests.support.envoys import StaticEnvoy, material
-from tests.support.gateways import GATEWAY_IDENTITY, address_block
+from tests.support.gateways import GATEWAY_IDENTITY
+from tests.support.ports import address_block
 
 NAME = "reviews.shop.mesh.internal:80"
 REVIEWS = "spiffe://cluster.local/ns/shop/sa/reviews"

@@ -14,8 +14,9 @@ from peerd.ca.issue import identity_certificate
 from peerd.cli.demo.hbone import Caller, tunnel_through
 from peerd.cli.demo.pipes import HboneError, Http2, RefusedError, SocketPipe, TlsPipe, Tunnel
 from peerd.transport.tls import TlsMaterial
-from tests.support.gateways import GATEWAY_IDENTITY, GatewayCluster, GatewayReplica, address_block
+from tests.support.gateways import GATEWAY_IDENTITY, GatewayCluster, GatewayReplica
 from tests.support.peerds import PATIENCE
+from tests.support.ports import address_block
 
 HOST = "reviews.shop.mesh.internal"
 REVIEWS = ("spiffe://cluster.local/ns/shop/sa/reviews",)
@@ -204,7 +205,7 @@ async def test_what_is_no_longer_exported_is_unknown_at_once(west):
     await answered(west, f"{HOST}:80")
     await west.deploy("reviews", 10, everywhere=False)
     status = 200
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while status == 200:
             try:
                 await answered(west, f"{HOST}:80")

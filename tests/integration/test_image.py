@@ -16,7 +16,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65532
-_PATIENCE = 30.0
+_PATIENCE = 60.0
+
+pytestmark = pytest.mark.timeout(900)  # the image is made of packages from their registry
 
 
 def instructions():
@@ -166,7 +168,7 @@ def test_the_image_is_built_where_there_is_a_builder():
 
 def _status(url):
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=30) as answer:
             return answer.status
     except urllib.error.HTTPError as refused:
         return refused.code

@@ -101,7 +101,7 @@ async def test_replicas_that_start_together_make_one_root(
     other: CaSecret = await ca_of(transport)
     changed = asyncio.Event()
     async with following(cas[0].watch(lambda _bundle: changed.set(), lambda _problem: None)):
-        await asyncio.wait_for(changed.wait(), 20)
+        await asyncio.wait_for(changed.wait(), 60)
     assert cas[0].bundle == other.bundle
 
 
@@ -128,7 +128,7 @@ async def test_every_namespace_gets_the_roots(api_server: ApiServer, transport: 
         return "" if held is None else str(held["data"]["root-cert.pem"])
 
     async def until_right(name: str) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await asyncio.to_thread(data, name) != ca.bundle.roots_text:  # noqa: ASYNC110 (asked, not told)
                 await asyncio.sleep(0.02)
 

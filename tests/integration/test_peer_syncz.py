@@ -30,7 +30,7 @@ async def test_syncz_names_each_peer_that_is_served_and_what_it_has_of_each_type
         await east.start()
         key = east.link(west)
         await east.until(lambda: east.row(key).status.state is PeerState.LIVE)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not all_acked(west):  # noqa: ASYNC110 (its ACKs are on their way, and nobody tells)
                 await asyncio.sleep(0.01)
         async with stream_to(ads.address, STATE_OF_THE_WORLD_METHOD) as stream:

@@ -18,6 +18,7 @@ from peerd.protocol.peer_wire import HEARTBEAT_METHOD, Hello, decode_heartbeat, 
 from peerd.transport.base import ClientStream, StatusCode, StreamClosed
 from tests.support.mesh_certs import Authority
 from tests.support.peering import PeeringCluster, renamed, service
+from tests.support.stepping import SteppedTime
 
 Pair = tuple[PeeringCluster, PeeringCluster]
 
@@ -122,7 +123,7 @@ async def test_a_peer_whose_sources_are_not_complete_is_never_in_sync(root: Auth
     await west.start(service("reviews"), synced=False)
     key = east.link(west)
     # Heartbeats are answered, so the link is up; resources are not. Nor is it known yet who answers.
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not any(peer.last_heartbeat for peer in west.service.inbound()):  # noqa: ASYNC110 (no event)
             await asyncio.sleep(0.01)
     assert east.row(key).status.state is PeerState.SYNCING
@@ -216,11 +217,11 @@ async def test_heartbeats_of_another_issuer_keep_no_session_alive(root: Authorit
     ours, theirs = east.connect(*_target(west)), mallory.connect(*_target(west))
     data = await ours.open(DELTA_METHOD, metadata)
     await data.send(delta_request(FEDERATED_SERVICE, subscribe=("*",)))
-    assert await asyncio.wait_for(data.receive(), 5)
+    assert await asyncio.wait_for(data.receive(), 30)
     beats = await theirs.open(HEARTBEAT_METHOD, metadata)
     await beats.send(encode_heartbeat(1))
     with pytest.raises(StreamClosed, match="certificate of another issuer") as refused:
-        await asyncio.wait_for(beats.receive(), 5)
+        await asyncio.wait_for(beats.receive(), 30)
     assert refused.value.code is StatusCode.ALREADY_EXISTS
     assert west.service.inbound()[0].last_heartbeat == 0
     await ours.close()
@@ -330,7 +331,7 @@ async def test_unlinking_withdraws_everything_and_hangs_up(pair: Pair) -> None:
     east.dialer.configure([(key, None)])
     assert east.imports[key] == {}
     assert east.views[key] is None
-    for _ in range(200):
+    for _ in range(2000):
         if not west.service.inbound():
             break
         await asyncio.sleep(0.01)
@@ -414,8 +415,8 @@ async def test_versions_that_have_none_in_common_are_refused_in_words_for_both_o
 
 async def test_heartbeats_alone_keep_a_peer_live_for_many_times_its_silence(root: Authority) -> None:
     """Its data stream is not read in all that time, and goes on where it was; without them it ends."""
-    rules = HeartbeatRules(0.2, 0.6)
-    west = PeeringCluster("west", Authority("west", root), rules=rules)
+    rules, clock = HeartbeatRules(4.0, 12.0), SteppedTime()
+    west = PeeringCluster("west", Authority("west", root), rules=rules, clock=clock)
     east = PeeringCluster("east", Authority("east", root))
     fat = tuple(f"spiffe://cluster.local/ns/shop/sa/{'x' * 50}{n}" for n in range(100))
     await west.start(*(service(f"s{number}", identities=fat) for number in range(400)))
@@ -427,11 +428,17 @@ async def test_heartbeats_alone_keep_a_peer_live_for_many_times_its_silence(root
     for sequence in range(1, 16):
         await beats.send(encode_heartbeat(sequence))
         assert decode_heartbeat(await beats.receive() or b"") == sequence
-        await asyncio.sleep(rules.interval)  # time itself is what is tested: five times the silence
+        await clock.advance(rules.interval)
+    assert clock.monotonic() == 5 * rules.stale_after
     assert [peer.instance for peer in west.service.inbound()] == ["lazy"]
-    assert await stream.receive() is not None
+    received = 0
+    while received < west.service.inbound()[0].sent_bytes:
+        received += len(await stream.receive() or b"")
+    assert received > 1 << 20, "more than a window"
+    await clock.advance(rules.stale_after + 1)
+    west.service.commit([("shop/s0", None)])  # whatever wakes the session
     with pytest.raises(StreamClosed, match="no heartbeat for"):
-        await asyncio.wait_for(_to_the_end(stream), 10)
+        await asyncio.wait_for(_to_the_end(stream), 30)
     await channel.close()
     await west.stop()
     await east.stop()
@@ -450,7 +457,7 @@ async def test_a_data_stream_that_nobody_reads_does_not_hold_up_heartbeats(root:
     beats = await channel.open(HEARTBEAT_METHOD, metadata)
     for sequence in range(1, 50):
         await beats.send(encode_heartbeat(sequence))
-        message = await asyncio.wait_for(beats.receive(), 5)
+        message = await asyncio.wait_for(beats.receive(), 30)
         assert message is not None
         assert decode_heartbeat(message) == sequence
     assert west.service.inbound()[0].last_heartbeat > 0

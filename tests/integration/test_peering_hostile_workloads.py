@@ -103,7 +103,7 @@ async def test_a_pod_that_a_peer_may_not_claim_is_refused_by_name_and_the_rest_i
         await west_has_its_pod(east, west)
         key = east.link(address)
         await east.until(lambda: pod(1).uid in east.workloads.get(key, {}))
-        await asyncio.wait_for(streams[-1].refused.wait(), 10)
+        await asyncio.wait_for(streams[-1].refused.wait(), 60)
         ((name, reason),) = east.row(key).counts.refused
         assert words in reason
         assert name.startswith(f"Address {bad.uid[:100]}")
@@ -122,7 +122,7 @@ async def test_an_address_that_is_a_service_is_refused() -> None:
     ):
         key = east.link(address)
         await east.until(lambda: pod(1).uid in east.workloads.get(key, {}))
-        await asyncio.wait_for(streams[-1].refused.wait(), 10)
+        await asyncio.wait_for(streams[-1].refused.wait(), 60)
         assert "never a Service" in streams[-1].refusals[0]
         assert set(east.workloads[key]) == {pod(1).uid}
         await west_has_its_pod(east, west)

@@ -113,7 +113,7 @@ class Clusters:
         (directory / "all.json").write_text(text + "\n")
 
     async def until(self, peerd: Peerd, happened: Callable[[PeerState, str], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 rows = peerd.federation.table.snapshot()
                 if rows and happened(rows[0].status.state, rows[0].status.last_error):

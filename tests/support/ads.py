@@ -17,7 +17,7 @@ from peerd.serve.debug_types import DebugTypes
 from peerd.transport.base import ClientStream, Stream
 from peerd.transport.grpcaio import GrpcChannel, GrpcServer
 
-SOON = 10.0
+SOON = 30.0
 
 
 class SystemClock:

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
+from peerd.transport.listening import stop_listening
+
 
 class Balancer:
     """Listens on a port of its own; each connection goes to the next of *ports* that accepts it.
@@ -25,9 +27,7 @@ class Balancer:
     async def close(self) -> None:
         """Close the port and every connection."""
         if self._server is not None:
-            self._server.close()
-        for _ in range(3):  # what was accepted a moment ago arrives
-            await asyncio.sleep(0)
+            await stop_listening(self._server)
         self._closed = True
         for task in self._tasks:
             task.cancel()

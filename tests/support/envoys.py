@@ -48,7 +48,8 @@ from peerd.model.gateway_config import (
 )
 from peerd.model.identity import SpiffeId
 from peerd.transport.tls import TlsMaterial
-from tests.support.gateways import ACCOUNT, address_block, envoy
+from tests.support.gateways import ACCOUNT, envoy
+from tests.support.ports import address_block
 
 CONTROL_PLANE = SpiffeId("cluster.local", "istio-system", "peerd")
 
@@ -180,7 +181,7 @@ class StaticEnvoy:
             self._process = await asyncio.create_subprocess_exec(
                 envoy(), *envoy_arguments(given), cwd=self._directory, stdout=output, stderr=output
             )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 assert self._process.returncode is None, self.log.read_text()
                 try:
@@ -192,16 +193,20 @@ class StaticEnvoy:
                     await writer.wait_closed()
                     return
 
+    async def statistics(self) -> str:
+        """All of Envoy's, as Prometheus reads them."""
+        return await ask(self._directory, "GET", "/stats/prometheus")
+
     async def counter(self, name: str) -> int:
         """The sum of an Envoy statistic over its labels, by its Prometheus name."""
-        text = await ask(self._directory, "GET", "/stats/prometheus")
+        text = await self.statistics()
         lines = [line for line in text.splitlines() if line.startswith((f"{name}{{", f"{name} "))]
         return sum(int(float(line.rpartition(" ")[2])) for line in lines)
 
     async def until_counted(self, name: str) -> None:
         """Wait until a statistic is more than nothing."""
         try:
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(60):
                 while not await self.counter(name):  # noqa: ASYNC110 (Envoy tells nobody)
                     await asyncio.sleep(0.05)
         except TimeoutError:
@@ -210,7 +215,7 @@ class StaticEnvoy:
     async def until_logged(self, text: str) -> None:
         """Wait until its log holds *text*."""
         try:
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(60):
                 while text not in self.log.read_text("utf-8", "replace"):  # noqa: ASYNC110 (it tells nobody)
                     await asyncio.sleep(0.05)
         except TimeoutError:

@@ -6,6 +6,8 @@ import socket
 import struct
 from dataclasses import dataclass
 
+from peerd.transport.listening import stop_listening
+
 
 @dataclass
 class Faults:
@@ -60,9 +62,7 @@ class FaultProxy:
 
     async def stop(self) -> None:
         assert self._server is not None
-        self._server.close()
-        for _ in range(3):  # what was accepted a moment ago arrives
-            await asyncio.sleep(0)
+        await stop_listening(self._server)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -15,7 +15,7 @@ _VERSIONS = {
     "HorizontalPodAutoscaler": "autoscaling/v2",
 }
 KINDS = set(_VERSIONS)
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 def a_gateway(name: str, *, parameters: str = "") -> Tree:

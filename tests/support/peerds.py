@@ -19,7 +19,7 @@ from peerd.peering.peers import PeerSnapshot
 from peerd.sources.directory import DirectorySource
 from tests.support import manifests
 
-PATIENCE = 20.0  # seconds after which a thing has not happened; nothing waits that long to succeed
+PATIENCE = 60.0  # seconds after which a thing has not happened; nothing waits that long to succeed
 
 _SYSTEM = """\
 apiVersion: v1

@@ -212,7 +212,7 @@ class PeeringCluster:
     def row(self, key: ObjectKey) -> PeerSnapshot:
         return next(row for row in self.table.snapshot() if row.key == key)
 
-    async def until(self, condition: Callable[[], bool], what: str = "", seconds: float = 10.0) -> None:
+    async def until(self, condition: Callable[[], bool], what: str = "", seconds: float = 30.0) -> None:
         """Wait until *condition*, checked whenever this cluster's imports or peers change."""
         try:
             async with asyncio.timeout(seconds):
@@ -249,7 +249,7 @@ def renamed(info: PeerInfo, **fields: object) -> PeerInfo:
 async def handshakes_over(server: Http2Server) -> None:
     """Handshakes that were cut off are noticed and their sockets closed: asyncio alone counts them."""
     listener = server._server
-    for _ in range(200):
+    for _ in range(3000):
         if not getattr(listener, "_active_count", 0):
             return
         await asyncio.sleep(0.01)

@@ -14,7 +14,7 @@ from tests.support.apiserver import ApiServer, Request
 BASE = Path(__file__).parents[2] / "manifests" / "base"
 NAMESPACE, ACCOUNT = "istio-system", "peerd"
 USER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
-_PATIENCE = 10.0
+_PATIENCE = 30.0
 _ROLES = (
     "serviceaccount",
     "clusterrole",

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Callable, Collection
 
 from peerd.cli.demo.pipes import HboneError, Http2, Pipe, SocketPipe, TlsPipe, Tunnel
+from peerd.transport.listening import stop_listening
 from peerd.transport.tls import FixedTls, TlsMaterial, client_context, server_context
 
 
@@ -138,10 +139,8 @@ class Receiver:
     async def stop(self) -> None:
         """Listen no more, and end what is open, at once; `cut` counts what was."""
         if self._server is not None:
-            self._server.close()
+            await stop_listening(self._server)
             self._server = None
-        for _ in range(3):  # what was accepted a moment ago begins
-            await asyncio.sleep(0)
         self.cut += len(self._tasks)
         self._stopped = True
         for task in list(self._tasks):

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import ipaddress
-import socket
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from peerd.ca import authority
 from peerd.cli.demo import application
 from peerd.cli.demo.cluster import Cluster
 from peerd.cli.demo.errors import DemoError
+from peerd.cli.demo.ports import unused_ports
 from peerd.cli.demo.show import Show
 from peerd.cli.demo.traffic import Traffic
 from peerd.cli.demo.ztunnel import Ztunnel
@@ -107,7 +107,7 @@ class Story:
         authority.write_new(self._root / "certs", authority.root_files(root))
         self._roots = (self._root / "certs" / authority.ROOT_FILES[0]).read_bytes()
         names = ("xds", "peer", "http", "plaintext", "gateway", "hbone", "health", "stats")
-        ports = _free_ports(2 * len(names))
+        ports = unused_ports(2 * len(names))
         given = {
             "east": dict(zip(names, ports[: len(names)], strict=True)),
             "west": dict(zip(names, ports[len(names) :], strict=True)),
@@ -312,14 +312,6 @@ class Story:
         finally:
             for task in tasks:
                 task.cancel()
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
 
 
 def _whereabouts(cluster: Cluster) -> str:

@@ -45,8 +45,10 @@ class Traffic:
         self._envoy = find_envoy()
         self._processes: list[asyncio.subprocess.Process] = []
         self._receivers: list[Receiver] = []
-        random = SystemRandom()
-        self._blocks = {name: f"127.{random.randrange(1, 250)}.{random.randrange(250)}" for name in _SERVICES}
+        blocks = SystemRandom().sample(range(200 << 8, 250 << 8), len(_SERVICES))
+        self._blocks = {
+            name: f"127.{block >> 8}.{block & 255}" for name, block in zip(_SERVICES, blocks, strict=True)
+        }
         self.missing = self._look()
 
     def _look(self) -> str:

@@ -52,7 +52,8 @@ from peerd.transport.tls import FixedTls
 from tests.support.ads import SystemClock
 from tests.support.clusters import Cluster, put
 from tests.support.envoys import CONTROL_PLANE, make_ca, material, prepare, settings
-from tests.support.gateways import ACCOUNT, address_block, envoy
+from tests.support.gateways import ACCOUNT, envoy
+from tests.support.ports import address_block
 from tests.support.scenarios import Scenario
 
 SCENARIOS = sorted((Path(__file__).parents[1] / "scenarios").glob("*.yaml"))
@@ -253,7 +254,7 @@ async def settled(
     """Wait until Envoy has ACKed all that it is owed of *state*."""
     wanted = {kind for kind, _ in state}
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 rows = {row.type_url: row for connection in registry for row in connection.views()}
                 if wanted <= rows.keys() and all(

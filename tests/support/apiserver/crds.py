@@ -11,7 +11,7 @@ from peerd.model.kube.kinds import KINDS
 from tests.support.apiserver.client import ApiFailure, Client
 
 OWN = Path(__file__).parents[3] / "manifests" / "crds"
-_PATIENCE = 30.0
+_PATIENCE = 60.0
 
 
 def wanted(directory: Path) -> list[dict[str, Any]]:

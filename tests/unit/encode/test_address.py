@@ -7,8 +7,9 @@ import pytest
 from google.protobuf import json_format
 
 from peerd.api.istio import workload_pb2
-from peerd.encode.address import address_payload, decode_address, encode_address
+from peerd.encode.address import _gateway_field, address_payload, decode_address, encode_address
 from peerd.encode.frame import DecodeError, EncodeError, decode_frame
+from peerd.limits import GATEWAY_FIELDS
 from peerd.model.address import GatewayAddress, NamespacedHostname, NetworkAddress, Port
 from peerd.model.service import LoadBalancing, Mode, Scope, Service, WeightedWaypoint
 from peerd.model.types import ADDRESS
@@ -59,6 +60,20 @@ def test_gateway_addresses_are_written_port_first_and_between_their_neighbours_f
         )
     )
     assert payload == b"\x0a" + bytes([len(body)]) + body
+
+
+def test_more_gateways_than_are_kept_are_encoded_all_the_same() -> None:
+    """GATEWAY_FIELDS bounds the memory, not what can be said."""
+
+    def payload(number: int) -> bytes:
+        waypoint = GatewayAddress(NamespacedHostname("infra", f"w{number}.infra"), 15008)
+        return address_payload(Workload("u", "n", "ns", waypoint=waypoint))
+
+    first = payload(0)
+    for number in range(1, GATEWAY_FIELDS.value + 2):
+        assert f"w{number}.infra".encode() in payload(number)
+    assert _gateway_field.cache_info().currsize == GATEWAY_FIELDS.value
+    assert payload(0) == first
 
 
 def test_a_weighted_waypoint_of_weight_zero_keeps_its_destination() -> None:

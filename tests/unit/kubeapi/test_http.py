@@ -195,7 +195,7 @@ async def test_a_stream_that_is_left_leaves_no_connection(certificates: Path, tm
     async with connected(certificates, tmp_path, handler) as made:
         async with aclosing(made.stream("/watch", query={})) as lines:
             assert await anext(lines) == b"line"
-        await asyncio.wait_for(ended.wait(), 10)
+        await asyncio.wait_for(ended.wait(), 30)
         ended.clear()
 
         async def read() -> None:
@@ -208,7 +208,7 @@ async def test_a_stream_that_is_left_leaves_no_connection(certificates: Path, tm
         await reading.wait()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await asyncio.wait_for(ended.wait(), 10)
+        await asyncio.wait_for(ended.wait(), 30)
 
 
 async def test_nobody_there_an_answer_that_never_comes_and_another_ca_are_unreachable(

@@ -16,6 +16,7 @@ from peerd.kubeapi.continuity import Continuity
 from peerd.kubeapi.lists import Head
 from peerd.kubeapi.objects import Resource
 from peerd.kubeapi.reflector import ABSENT_SECONDS, PAGE_SECONDS, SILENCE_SECONDS, Reflector, Target
+from peerd.limits import LIST_PAGE_OBJECTS
 from peerd.model.kube.meta import ObjectKey
 from tests.simulation.loop import run
 from tests.support.fake_apiserver import FakeApiServer, Scripted, kinds
@@ -148,7 +149,7 @@ async def test_a_list_is_paged_where_the_server_cannot_stream_it() -> None:
         assert len(heard.objects) == 1203
         bench.put("late")
         await heard.until(lambda: "late" in heard.objects)
-    assert [query["limit"] for query in bench.lists()] == ["500", "500", "500"]
+    assert [query["limit"] for query in bench.lists()] == [str(LIST_PAGE_OBJECTS.value)] * 3
     assert "resourceVersion" in bench.watches()[-1]
 
 

@@ -118,10 +118,12 @@ async def test_a_head_beyond_the_limit_is_refused_and_counted(served):
     assert limits.hits(limits.HTTP_HEADER_BYTES) == before + 1
 
 
-async def test_a_caller_that_never_finishes_is_let_go(served, monkeypatch):
+async def test_a_caller_that_never_finishes_is_let_go_and_counted(served, monkeypatch):
     """It holds its connection for the limit and no longer."""
     monkeypatch.setattr(limits, "HTTP_SECONDS", limits.HTTP_SECONDS._replace(value=0))
+    before = limits.hits(limits.HTTP_SECONDS)
     assert await ask(served, b"GET /ready HTTP/1.1\r\n") == (0, "")
+    assert limits.hits(limits.HTTP_SECONDS) == before + 1
 
 
 async def test_connections_beyond_the_limit_are_refused_and_counted(served, monkeypatch):

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from peerd.limits import PEER_DIALS, hits
+from peerd.limits import PEER_ADDRESSES, PEER_DIALS, hits
 from peerd.model.federation import RemotePeer
 from peerd.model.kube.meta import ObjectKey
 from peerd.peering import backoff
@@ -54,7 +54,7 @@ class Dialling:
         return self.network.channel(f"{host}:{port}", certificate=CERTIFICATE)
 
     async def until(self, state: PeerState) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while self.table.state(KEY) is not state:
                 self.moved.clear()
                 await self.moved.wait()
@@ -109,11 +109,35 @@ async def test_an_unexpected_error_of_a_round_is_logged_and_the_peer_dialled_aga
     dialling = Dialling(resolve=broken)
     with capture_logs() as logs:
         dialling.dialer.configure([(KEY, REMOTE)])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             for _ in range(3):
                 await asked.get()
     assert dialling.table.snapshot()[0].status.last_error == "internal error: RuntimeError('a bug')"
     assert "peer_link_failed" in [entry["event"] for entry in logs if entry["log_level"] == "error"]
+    await dialling.dialer.close()
+
+
+async def test_of_a_name_with_many_addresses_the_first_are_tried() -> None:
+    """PEER_ADDRESSES: one round of dialling ends, whatever DNS says; then it begins with the first again."""
+    before = hits(PEER_ADDRESSES)
+    many = [f"192.0.2.{number}" for number in range(PEER_ADDRESSES.value + 4)]
+    tried = asyncio.Queue[str]()
+
+    async def resolve(_host: str) -> list[str]:
+        return many
+
+    dialling = Dialling(resolve=resolve)
+
+    def connect(host: str, port: int) -> Channel:
+        tried.put_nowait(host)
+        return dialling.connect(host, port)  # nobody listens
+
+    dialling.dialer._connect = connect
+    dialling.dialer.configure([(KEY, REMOTE)])
+    async with asyncio.timeout(30):
+        found = [await tried.get() for _ in range(PEER_ADDRESSES.value + 1)]
+    assert found == [*many[: PEER_ADDRESSES.value], many[0]]
+    assert hits(PEER_ADDRESSES) > before
     await dialling.dialer.close()
 
 

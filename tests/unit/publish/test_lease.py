@@ -180,7 +180,7 @@ async def test_run_keeps_it_until_cancelled():
         held=lambda held: got.set() if held else None,
     )
     running = asyncio.ensure_future(lease.run())
-    await asyncio.wait_for(got.wait(), 5)
+    await asyncio.wait_for(got.wait(), 30)
     running.cancel()
     await lease.release()
     assert api.get("leases", "istio-system", "peerd")["spec"]["holderIdentity"] == ""

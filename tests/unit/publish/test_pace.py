@@ -53,11 +53,11 @@ async def test_work_is_done_when_it_is_due_and_when_it_is_woken():
         return answers[calls - 1]
 
     running = asyncio.ensure_future(keep_working(work, wake))
-    await asyncio.wait_for(done.wait(), 5)
+    await asyncio.wait_for(done.wait(), 30)
     assert calls == 3
     done.clear()
     wake.set()
-    await asyncio.wait_for(done.wait(), 5)
+    await asyncio.wait_for(done.wait(), 30)
     assert calls == 4
     running.cancel()
 
@@ -76,5 +76,5 @@ async def test_a_wake_during_work_is_not_lost():
             second.set()
 
     running = asyncio.ensure_future(keep_working(work, wake))
-    await asyncio.wait_for(second.wait(), 5)
+    await asyncio.wait_for(second.wait(), 30)
     running.cancel()

@@ -708,6 +708,6 @@ async def test_idle_comes_when_all_is_written(rig):
 
     running = asyncio.ensure_future(rig.writer.run())
     rig.writer.want(REF, entry())
-    await asyncio.wait_for(rig.writer.idle(), 5)
+    await asyncio.wait_for(rig.writer.idle(), 30)
     assert rig.spec() is not None
     running.cancel()

@@ -90,14 +90,14 @@ async def running(*arguments: Any, **options: Any) -> AsyncIterator[Service]:
 
 
 async def response(stream: ClientStream) -> DeltaResponse:
-    message = await asyncio.wait_for(stream.receive(), 5)
+    message = await asyncio.wait_for(stream.receive(), 30)
     assert message is not None
     return parse_delta_response(message)
 
 
 async def ending(stream: ClientStream) -> StreamClosed:
     try:
-        while await asyncio.wait_for(stream.receive(), 5) is not None:
+        while await asyncio.wait_for(stream.receive(), 30) is not None:
             pass
     except StreamClosed as closed:
         return closed
@@ -105,7 +105,7 @@ async def ending(stream: ClientStream) -> StreamClosed:
 
 
 async def until(condition: Any) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 (the state of another task has no event)
             await asyncio.sleep(0)
 
@@ -277,7 +277,7 @@ async def test_a_client_that_asks_for_addresses_alone_waits_its_second() -> None
         assert not receiving.done()
         service.clock.now += 1.0
         service.ads.window.publish()
-        assert names(parse_delta_response(await asyncio.wait_for(receiving, 5) or b"")) == ["a"]
+        assert names(parse_delta_response(await asyncio.wait_for(receiving, 30) or b"")) == ["a"]
 
 
 async def test_a_large_resume_is_taken_apart_in_turns_beside_others() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from peerd.limits import MERGE_WINDOW_MS
 from peerd.model.resource import Resource, ResourceChange
 from peerd.model.types import ADDRESS
 from peerd.protocol.interest import Interest
@@ -43,6 +44,23 @@ async def test_a_small_window_is_published_by_one_timer():
     await sleeper.woken.wait()
 
     assert sleeper.seen == [(2, 5)]
+    merge.close()
+
+
+async def test_a_window_closes_on_time_whatever_else_comes(monkeypatch):
+    """MERGE_WINDOW_MS from its first change; others set no timer of their own."""
+    store = ResourceStore([ADDRESS], "i")
+    timers = []
+    loop = asyncio.get_running_loop()
+    real = loop.call_later
+    monkeypatch.setattr(loop, "call_later", lambda wait, *rest: timers.append(wait) or real(wait, *rest))
+    sleeper = Sleeper(store)
+    merge = MergeWindow(store, Interest(), lambda: [sleeper])
+    for number in range(5):
+        store.commit(many(number, 1))
+    assert timers == [MERGE_WINDOW_MS.value / 1000]
+    await sleeper.woken.wait()
+    assert sleeper.seen == [(5, 5)], "woken once, for all of it"
     merge.close()
 
 

@@ -207,10 +207,10 @@ async def test_a_silent_far_end_is_noticed_by_ping() -> None:
 
     hole = await asyncio.start_server(swallow, "127.0.0.1", 0)
     port = hole.sockets[0].getsockname()[1]
-    channel = Http2Channel("127.0.0.1", port, options=Http2Options(keepalive=0.05, keepalive_timeout=0.05))
+    channel = Http2Channel("127.0.0.1", port, options=Http2Options(keepalive=0.5, keepalive_timeout=0.05))
     stream = await channel.open(ECHO)
     with pytest.raises(StreamClosed) as closed:
-        await asyncio.wait_for(stream.receive(), 5)
+        await asyncio.wait_for(stream.receive(), 30)
     assert "silent" in closed.value.message
     await channel.close()
     hole.close()

@@ -45,7 +45,7 @@ class Raw:
 
     async def until(self, kind: type[Event]) -> Event:
         """The first event of that kind."""
-        while data := await asyncio.wait_for(self.reader.read(65_536), 10):
+        while data := await asyncio.wait_for(self.reader.read(65_536), 30):
             for event in self.h2.receive_data(data):
                 if isinstance(event, kind):
                     return event
@@ -101,7 +101,7 @@ async def test_a_server_that_sends_after_its_end_is_told_so_and_nothing_of_it_is
     with pytest.raises(StreamClosed, match="gone") as closed:
         await stream.receive()
     assert closed.value.code is StatusCode.NOT_FOUND
-    assert await asyncio.wait_for(told, 10) == (1, ErrorCodes.STREAM_CLOSED)
+    assert await asyncio.wait_for(told, 30) == (1, ErrorCodes.STREAM_CLOSED)
     await channel.close()
     listener.close()
     await listener.wait_closed()

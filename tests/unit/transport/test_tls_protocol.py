@@ -110,7 +110,7 @@ def test_a_server_that_answers_no_handshake_is_unavailable_and_hung_up_on(kind: 
         server = await asyncio.start_server(listen, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(StreamClosed) as closed:
-            await Http2Channel("127.0.0.1", port, tls=tls, connect_timeout=0.05).open(ECHO)
+            await Http2Channel("127.0.0.1", port, tls=tls, connect_timeout=1.0).open(ECHO)
         hello = await heard
         server.close()
         await server.wait_closed()
