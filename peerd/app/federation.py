@@ -9,9 +9,10 @@ import msgspec
 import structlog
 
 from peerd import __version__
+from peerd.app.departures import Departures
 from peerd.app.parts import Parts
 from peerd.derive.commit import Commit
-from peerd.model.changes import Change, PeerChange
+from peerd.model.changes import Change, ObjectChange, PeerChange
 from peerd.model.config import ServeConfig
 from peerd.model.federation import FederatedService, PeerInfo, RemotePeer
 from peerd.model.identity import SpiffeId
@@ -20,6 +21,7 @@ from peerd.model.workload import Workload
 from peerd.peering.importer import Importer
 from peerd.peering.peers import PeerTable
 from peerd.peering.persistence import ImportJournal
+from peerd.peering.turn import TURN
 from peerd.peering.validation import LocalCluster
 from peerd.protocol.heartbeat import heartbeat_rules
 from peerd.serve.connections import ConnectionRegistry
@@ -191,6 +193,10 @@ class Federation:
         self._keeping = asyncio.ensure_future(self._journal.run())
         return dict(service.handlers())
 
+    def departures(self, submit: Callable[[Sequence[ObjectChange]], None]) -> Departures:
+        """What is to stand between the source's objects and derivation, which takes them by *submit*."""
+        return Departures(submit, derived=self._derived, holds_much=self._holds_much, leave=self._leave)
+
     def unsynced(self) -> bool:
         """Whether what a configured peer has to say since the start is not served yet, nor expired."""
         return bool(self._awaited)
@@ -232,6 +238,13 @@ class Federation:
             self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)
         self._journal.close()
+
+    def _holds_much(self, key: ObjectKey) -> bool:
+        return self._speaking is not None and self._importer.holds(key) > TURN
+
+    async def _leave(self, key: ObjectKey) -> None:
+        if self._speaking is not None:
+            await self._speaking.dialer.leave(key)
 
     def _imported(self, changes: Sequence[Change]) -> None:
         self._note_places(changes)

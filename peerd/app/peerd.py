@@ -226,8 +226,7 @@ class Peerd:
         intake = self.objects
         intake.followers += [self.pods.apply, self.other_roots.apply, self.gateways.places.apply]
         if self._parts.kube is not None:
-            watch = LineageWatch(self.problems, self._config.system_namespace, self.lineage)
-            intake.followers.append(watch)
+            intake.followers.append(LineageWatch(self.problems, self._config.system_namespace, self.lineage))
         if self._roots is not None:
             intake.followers.append(self._roots.namespaces)
         if self._generation is not None:
@@ -235,7 +234,9 @@ class Peerd:
             intake.own_followers.append(self._generation.own)
         if self._publishing is not None:
             intake.followers.append(self._publishing.applied)
-        intake.followers.append(self.pipeline.submit)
+        departures = self.federation.departures(self.pipeline.submit)
+        self._begin(departures.run())
+        intake.followers.append(departures)
         return intake
 
     async def _committed(self, commit: Commit) -> Sequence[Change]:

@@ -16,6 +16,7 @@ from peerd.peering.backoff import Backoff
 from peerd.peering.importer import Importer
 from peerd.peering.link import Connect, PeerLink, Resolve
 from peerd.peering.peers import PeerTable
+from peerd.peering.turn import TURN
 from peerd.protocol.heartbeat import HeartbeatRules
 from peerd.protocol.peer_state import PeerEvent, PeerState
 from peerd.protocol.peer_wire import Hello
@@ -59,6 +60,8 @@ class Dialer:
         self._links: dict[ObjectKey, PeerLink] = {}
         self._tasks: dict[ObjectKey, asyncio.Task[None]] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self._leaving: set[ObjectKey] = set()
+        self._withdrawing: dict[ObjectKey, asyncio.Task[None]] = {}
         self._dials = asyncio.Semaphore(PEER_DIALS.value)
         self._ager: asyncio.Task[None] | None = None
 
@@ -72,11 +75,14 @@ class Dialer:
             before = self._remotes.get(key)
             self._importer.configure(key, remote, self._clock.time())
             if remote is None:
+                self._leaving.discard(key)
                 self._remotes.pop(key, None)
                 self._stop(key)
                 self._table.drop(key)
                 continue
             self._remotes[key] = remote
+            if key in self._leaving:
+                continue
             self._table.put(remote)
             if before is not None and _dials(before) == _dials(remote):
                 continue
@@ -88,6 +94,19 @@ class Dialer:
                     self._table.fire(key, PeerEvent.SELF)
             else:
                 self._dial(remote)
+
+    async def leave(self, key: ObjectKey) -> None:
+        """The Gateway is about to go: end its link, and take back what it brought, others between the turns.
+
+        `configure` is told when the Gateway is gone; until then nothing of it is dialled.
+        """
+        if key not in self._remotes:
+            return
+        self._leaving.add(key)
+        self._stop(key)
+        self._table.drop(key)
+        self._importer.leave(key)
+        await self._withdraw(key)
 
     def join(self, segment: str, network: str) -> None:
         """This cluster is in *segment* and on *network* now: streams that said otherwise are made anew."""
@@ -102,7 +121,7 @@ class Dialer:
 
     async def close(self) -> None:
         """End every link; what was imported stays as it is."""
-        tasks = [*self._tasks.values(), *self._ending]
+        tasks = [*self._tasks.values(), *self._ending, *self._withdrawing.values()]
         if self._ager is not None:
             tasks.append(self._ager)
         for task in tasks:
@@ -145,12 +164,22 @@ class Dialer:
         while True:
             now = self._clock.time()
             for key in list(self._remotes):
-                self._age(key, now)
+                if key not in self._leaving:
+                    self._age(key, now)
             await asyncio.sleep(self._rules.interval / 15)
+
+    async def _withdraw(self, key: ObjectKey) -> None:
+        while self._importer.withdraw(key, TURN):
+            await self._derived()
+            await asyncio.sleep(0)  # where there was nothing to derive, too
 
     def _age(self, key: ObjectKey, now: float) -> None:
         before = self._importer.freshness(key)
         after = self._importer.age(key, now)
+        if self._importer.withdraws(key) and key not in self._withdrawing:
+            task = self._withdrawing[key] = asyncio.ensure_future(self._withdraw(key))
+            task.add_done_callback(lambda _withdrawn: self._withdrawing.pop(key))
+            task.add_done_callback(_report)
         state = self._table.state(key)
         if state not in _AGEING or not self._importer.ever_heard(key):
             return

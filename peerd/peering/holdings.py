@@ -94,6 +94,23 @@ class Holdings:
             self.bytes -= entry.size
         return entry
 
+    def pop(self, at_most: int) -> list[tuple[str, str]]:
+        """Forget up to so many resources; returns type and name of each.
+
+        Workloads first: a service may have thousands, and with it they would all go at once.
+        """
+        gone: list[tuple[str, str]] = []
+        while self._entries and len(gone) < at_most:
+            type_url = ADDRESS if ADDRESS in self._entries else next(reversed(self._entries))
+            entries = self._entries[type_url]
+            if entries:
+                name, entry = entries.popitem()
+                self.bytes -= entry.size
+                gone.append((type_url, name))
+            else:
+                del self._entries[type_url]
+        return gone
+
     def refuse(self, type_url: str, name: str, reason: str) -> str:
         """Remember that a resource was refused, for people to see; what they see is bounded."""
         key = type_url, _short(name)

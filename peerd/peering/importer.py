@@ -4,25 +4,26 @@ Attribution is by connection: whatever arrives on the stream of a Gateway is rec
 (design: origin). Nothing here is ever exported, so nothing loops.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from peerd.encode.frame import DecodeError
 from peerd.encode.peering import PEER_INFO_NAME, decode_peer_info
-from peerd.model.changes import Change, ImportChange, ImportedWorkloadChange, PeerChange
+from peerd.model.changes import Change, PeerChange
 from peerd.model.federation import Freshness, PeerInfo, PeerView, RemotePeer
 from peerd.model.kube.meta import ObjectKey
 from peerd.model.peer_identity import PeerRefusedError
 from peerd.model.record import Record
 from peerd.model.types import ADDRESS, FEDERATED_SERVICE, PEER_INFO
-from peerd.model.workload import Workload
 from peerd.peering.holdings import Entry, Holdings, Imported
+from peerd.peering.import_changes import change_of, changes_of, withdrawals
 from peerd.peering.judging import judge, restored
 from peerd.peering.keeper import Keeper, Stored, StoredPeer
 from peerd.peering.staleness import freshness
-from peerd.peering.validation import LocalCluster, check_info, same_cluster
+from peerd.peering.turn import TURN
+from peerd.peering.validation import LocalCluster, check_info, same_cluster, who
 from peerd.protocol.heartbeat import HeartbeatRules
 from peerd.protocol.peer_session import Held
 from peerd.protocol.peer_subscription import Put
@@ -35,9 +36,12 @@ class _Peer:
     freshness: Freshness = Freshness.STALE
     info: PeerInfo | None = None
     synced: bool = False
+    settled: bool = False  # a sync of this very cluster was complete, and some of it is held
     connections: int = 0
     known_since: float = 0.0
     given_up: bool = False
+    leaving: bool = False
+    withdrawing: bool = False  # expired, and what is held goes in turns: until it is gone, it is stale
     holdings: Holdings = field(default_factory=Holdings)
 
 
@@ -95,7 +99,7 @@ class Importer:
             info, holdings = restored(stored, self._local)
             how = freshness(stored.last_heartbeat, now, 0)
             changes.append(PeerChange(stored.peer, PeerView(stored.peer, info, how)))
-            changes += _puts(stored.peer, holdings)
+            changes += changes_of(stored.peer, holdings)
         return changes
 
     def settle_restored(self) -> None:
@@ -103,7 +107,7 @@ class Importer:
         changes: list[Change] = []
         for key, stored in self._restored.items():
             self._keeper.forget(key, len(stored.resources))
-            changes += _withdrawals(key, ((each.type_url, each.name) for each in stored.resources))
+            changes += withdrawals(key, ((each.type_url, each.name) for each in stored.resources))
             changes.append(PeerChange(key, None))
         self._restored.clear()
         self._send(changes)
@@ -119,12 +123,35 @@ class Importer:
             stored = self._restored.pop(key, None)
             gone = self._adopt(peer, stored) if stored is not None else []
             peer.freshness = freshness(peer.last_heartbeat, now, remote.expire_after, self._rules)
-            self._send([self._view(peer), *_puts(key, peer.holdings), *gone])
+            self._send([self._view(peer), *changes_of(key, peer.holdings), *gone])
             if peer.freshness is Freshness.EXPIRED:
                 self._withdraw(peer)
         else:
             peer.remote = remote
             self.age(key, now)
+
+    def leave(self, key: ObjectKey) -> None:
+        """The Gateway is about to go, and no link takes in any more: from now on `withdraw` takes back."""
+        self._peers[key].leaving = True
+
+    def withdraws(self, key: ObjectKey) -> bool:
+        """Whether there is something for `withdraw`: of a peer that leaves, or has expired unconnected."""
+        peer = self._peers.get(key)
+        return peer is not None and (peer.leaving or (peer.withdrawing and not peer.connections))
+
+    def withdraw(self, key: ObjectKey, at_most: int) -> bool:
+        """Take back up to so many resources where that is due; returns whether there are more."""
+        if not self.withdraws(key):
+            return False
+        peer = self._peers[key]
+        self._take_back(peer, at_most)
+        if len(peer.holdings):
+            return True
+        if peer.withdrawing:
+            self._end(peer)
+            self._send([self._view(peer)])
+        peer.leaving = False
+        return False
 
     def opened(self, key: ObjectKey) -> Callable[[float], None]:
         """A connection begins; call what is returned, with the wall clock, when it is over.
@@ -174,7 +201,7 @@ class Importer:
             record = judged.record
             before = self._accept(peer, type_url, put, record)
             if record is not None and (before is None or before.record != record):
-                changes.append(_change(key, put.name, record))
+                changes.append(change_of(key, put.name, record))
         self._send(changes)
         return refused
 
@@ -185,7 +212,7 @@ class Importer:
         for name in names:
             if peer.holdings.remove(type_url, name) is not None:
                 self._keeper.delete(key, type_url, name)
-                changes += _withdrawals(key, [(type_url, name)])
+                changes += withdrawals(key, [(type_url, name)])
         self._send(changes)
 
     def check_standing(self, key: ObjectKey) -> None:
@@ -201,7 +228,8 @@ class Importer:
 
     def synced(self, key: ObjectKey) -> None:
         """Every type is in sync."""
-        self._peers[key].synced = True
+        peer = self._peers[key]
+        peer.synced = peer.settled = True
         self._keeper.complete(key, now=True)
 
     def unsynced(self) -> tuple[ObjectKey, ...]:
@@ -254,6 +282,10 @@ class Importer:
         """Whether a heartbeat was ever answered, in this process or before."""
         return self._peers[key].last_heartbeat > 0
 
+    def holds(self, key: ObjectKey) -> int:
+        """How many resources are held of a peer, 0 of one that is none."""
+        return len(self._peers[key].holdings) if key in self._peers else 0
+
     def counts(self, key: ObjectKey) -> ImportCounts:
         """What is held of a peer."""
         peer = self._peers[key]
@@ -284,12 +316,12 @@ class Importer:
             return f"PeerInfo has one resource, {PEER_INFO_NAME!r}"
         info = decode_peer_info(put.payload)
         check_info(peer.remote, info, self._local)
-        if peer.synced and peer.info is not None and not same_cluster(peer.info, info):
+        if peer.settled and peer.info is not None and not same_cluster(peer.info, info):
             # The next connection starts over with it as with a peer never seen.
-            peer.synced = False
+            peer.synced = peer.settled = False
             peer.holdings.enter(PEER_INFO, put.name, Entry("", 0))
             raise PeerRefusedError(
-                f"the peer became another cluster: {_who(peer.info)} is now {_who(info)}; starting over"
+                f"the peer became another cluster: {who(peer.info)} is now {who(info)}; starting over"
             )
         reason = peer.holdings.over_quota(PEER_INFO, put.name, len(put.payload) + len(put.version))
         if reason:
@@ -322,70 +354,47 @@ class Importer:
         ]
         for type_url, name in gone:
             self._keeper.delete(stored.peer, type_url, name)
-        return _withdrawals(stored.peer, gone)
+        return withdrawals(stored.peer, gone)
 
     def _unlink(self, key: ObjectKey) -> None:
         peer = self._peers.pop(key, None)
         self._domains = None
         self._keeper.forget(key, 0 if peer is None else len(peer.holdings))
         if peer is not None:
-            self._send([*_withdrawals(key, _names(peer.holdings)), PeerChange(key, None)])
+            self._send([*withdrawals(key, peer.holdings.pop(len(peer.holdings))), PeerChange(key, None)])
 
     def _set_freshness(self, peer: _Peer, now: Freshness) -> None:
         if peer.freshness is now:
             return
         peer.freshness = now
+        peer.withdrawing = now is Freshness.EXPIRED and len(peer.holdings) > TURN
+        if peer.withdrawing:
+            peer.synced = False
+            return
         self._send([self._view(peer)])
         if now is Freshness.EXPIRED:
             self._withdraw(peer)
 
     def _withdraw(self, peer: _Peer) -> None:
-        key = peer.remote.key
-        changes = _withdrawals(key, _names(peer.holdings))
-        for type_url, name in _names(peer.holdings):
+        self._take_back(peer, len(peer.holdings))
+        self._end(peer)
+
+    def _take_back(self, peer: _Peer, at_most: int) -> None:
+        key, names = peer.remote.key, peer.holdings.pop(at_most)
+        self._keeper.complete(key, now=False)  # what is kept is no longer all
+        for type_url, name in names:
             self._keeper.delete(key, type_url, name)
-        self._keeper.complete(key, now=False)
-        peer.holdings = Holdings()
-        peer.synced = False
-        self._send(changes)
+        self._send(withdrawals(key, names))
+
+    def _end(self, peer: _Peer) -> None:
+        peer.holdings = Holdings()  # without what was refused
+        peer.synced = peer.settled = peer.withdrawing = False
 
     def _view(self, peer: _Peer) -> PeerChange:
         self._domains = None
-        key = peer.remote.key
-        return PeerChange(key, PeerView(key, peer.info, peer.freshness))
+        told = Freshness.STALE if peer.withdrawing else peer.freshness
+        return PeerChange(peer.remote.key, PeerView(peer.remote.key, peer.info, told))
 
     def _send(self, changes: Sequence[Change]) -> None:
         if changes:
             self._emit(changes)
-
-
-def _change(key: ObjectKey, name: str, record: Imported) -> Change:
-    """What derivation is told of a record that was taken in."""
-    if isinstance(record, Workload):
-        return ImportedWorkloadChange(key, name, record)
-    return ImportChange(key, name, record)
-
-
-def _puts(key: ObjectKey, holdings: Holdings) -> Iterator[Change]:
-    for _, name, entry in holdings.items():
-        if entry.record is not None:
-            yield _change(key, name, entry.record)
-
-
-def _names(holdings: Holdings) -> list[tuple[str, str]]:
-    return [(type_url, name) for type_url, name, _ in holdings.items()]
-
-
-def _withdrawals(key: ObjectKey, names: Iterable[tuple[str, str]]) -> list[Change]:
-    """What derivation is told of resources, by type and name, that are gone."""
-    changes: list[Change] = []
-    for type_url, name in names:
-        if type_url == FEDERATED_SERVICE:
-            changes.append(ImportChange(key, name, None))
-        elif type_url == ADDRESS:
-            changes.append(ImportedWorkloadChange(key, name, None))
-    return changes
-
-
-def _who(info: PeerInfo) -> str:
-    return f"{info.cluster}/{info.network or '(no network)'}/{info.trust_domain} (lineage {info.lineage})"

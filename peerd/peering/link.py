@@ -14,6 +14,7 @@ from peerd.peering.backoff import Backoff
 from peerd.peering.importer import Importer
 from peerd.peering.peers import PeerEntry, PeerTraffic
 from peerd.peering.rate import RateLimit
+from peerd.peering.turn import TURN
 from peerd.peering.validation import PeerIsSelfError, check_certificate
 from peerd.protocol.heartbeat import HeartbeatClient, HeartbeatRules
 from peerd.protocol.peer_session import PeerSession
@@ -31,13 +32,6 @@ Connect = Callable[[str, int], Channel]
 
 Resolve = Callable[[str], Awaitable[list[str]]]
 """IP addresses of a host name; of an address, itself. Raises OSError."""
-
-_SLICE = 64
-"""Resources judged in one go, in about a millisecond, and that may wait for derivation.
-
-A peer with thousands of changes has no more than these in any batch, so that one with a single change waits
-for some milliseconds of another's work and not for seconds of it (`make bench NAME=hostile`).
-"""
 
 _REFUSALS = frozenset(
     {
@@ -254,20 +248,20 @@ class PeerLink:
 
     async def _take(self, delivery: Delivery) -> dict[str, str]:
         refused: dict[str, str] = {}
-        for start in range(0, len(delivery.puts), _SLICE):
-            part = delivery.puts[start : start + _SLICE]
+        for start in range(0, len(delivery.puts), TURN):
+            part = delivery.puts[start : start + TURN]
             await self._room_for(len(part))
             refused |= self._importer.take(self._key, delivery.type_url, part)
         return refused
 
     async def _remove(self, type_url: str, names: Sequence[str]) -> None:
-        for start in range(0, len(names), _SLICE):
-            part = names[start : start + _SLICE]
+        for start in range(0, len(names), TURN):
+            part = names[start : start + TURN]
             await self._room_for(len(part))
             self._importer.remove(self._key, type_url, part)
 
     async def _room_for(self, changes: int) -> None:
-        if self._underived + changes > _SLICE:
+        if self._underived + changes > TURN:
             self._underived = 0
             await self._derived()
             await asyncio.sleep(0)  # where there was nothing to derive, too

@@ -96,6 +96,11 @@ def same_cluster(before: PeerInfo, after: PeerInfo) -> bool:
     )
 
 
+def who(info: PeerInfo) -> str:
+    """A cluster in words, with all that tells it from another."""
+    return f"{info.cluster}/{info.network or '(no network)'}/{info.trust_domain} (lineage {info.lineage})"
+
+
 def fault(name: str, service: FederatedService, info: PeerInfo, local: LocalCluster) -> str:
     """Why *service*, which came as resource *name*, is not imported; empty where it is."""
     return _names(name, service, info, local) or _identities(service, info) or _numbers(service)

@@ -3,6 +3,7 @@
 The limits are real ones, made so small for a while that a world of two clusters reaches them.
 """
 
+import asyncio
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +11,11 @@ from random import Random
 from unittest import mock
 
 from peerd import limits
+from peerd.app import federation
 from peerd.limits import Limit
 from peerd.model.types import ADDRESS, AUTHORIZATION, DELTA_METHOD, FEDERATED_SERVICE
+from peerd.peering import dialer
+from peerd.peering.persistence import LAG
 from peerd.peering.rate import RateLimit
 from peerd.protocol.envelope import parse_delta_request
 from peerd.protocol.peer_state import PeerState
@@ -20,12 +24,12 @@ from peerd.serve import window
 from peerd.transport.base import StatusCode
 from tests.simulation.clients import must
 from tests.simulation.flat_lies import FLAT_LIES
-from tests.simulation.guarantees import LIMITS, REFUSAL
+from tests.simulation.guarantees import LIMITS, LIVENESS, REFUSAL, STATUS
 from tests.simulation.lies import CHORUS, LIES, Liar, Lie
 from tests.simulation.oracle import gateway_key
 from tests.simulation.probe import Probe
 from tests.simulation.replica import Replica
-from tests.simulation.scenarios import Scenarios, cut, replica_of, shown, until
+from tests.simulation.scenarios import EXPIRY, Scenarios, cut, replica_of, shown, until
 from tests.simulation.streams import Parcel
 from tests.simulation.telling import stop, tell
 from tests.simulation.truth import GLOBAL
@@ -238,6 +242,66 @@ async def _(world: World) -> None:
                 await east.peerd.ads.window.published()
                 east.peerd.ads.window.publish()
         await world.pass_time(2)
+
+
+@contextmanager
+def _one_by_one(replica: Replica) -> Iterator[None]:
+    """What a peer brought is taken back one by one, and a second passes after each."""
+    assert replica.peerd is not None
+    speaking = replica.peerd.federation._speaking
+    assert speaking is not None
+    derived = speaking.dialer._derived
+
+    async def slowly() -> None:
+        await derived()
+        await asyncio.sleep(1.0)
+
+    with (
+        mock.patch.object(speaking.dialer, "_derived", slowly),
+        mock.patch.object(dialer, "TURN", 1),
+        mock.patch.object(federation, "TURN", 1),
+    ):
+        yield
+
+
+async def _half_gone(world: World) -> None:
+    east = replica_of(world, "east")
+    assert east.peerd is not None
+    importer, west = east.peerd.federation._importer, gateway_key("west")
+    assert importer.holds(west) > 3
+    world.unlink("east", "west")
+    await until(world, lambda: importer.holds(west) == 3, 10, "a part of it is taken back")
+    must(STATUS, shown(east, "west") is None, "a peer that leaves is shown")
+
+
+@BOUNDS.add("unlinked in turns", "one part after the other goes, and the Gateway last")
+async def _(world: World) -> None:
+    with _one_by_one(replica_of(world, "east")):
+        await _half_gone(world)
+        await world.pass_time(10)
+
+
+@BOUNDS.add("linked again in the middle", "the new link begins when nothing of the old one is left")
+async def _(world: World) -> None:
+    with _one_by_one(replica_of(world, "east")):
+        await _half_gone(world)
+        world.link("east", "west", EXPIRY)
+        world.scale("west", "web", 3)
+        await world.pass_time(1)
+        must(STATUS, shown(replica_of(world, "east"), "west") is None, "it is dialled while it leaves")
+        await world.pass_time(10)
+    await _live(world)
+
+
+@BOUNDS.add("crashed in the middle", "of an unlinking: the rest is gone before anybody is served")
+async def _(world: World) -> None:
+    east = replica_of(world, "east")
+    with _one_by_one(east):
+        await _half_gone(world)
+        await world.pass_time(LAG)
+        await east.crash(silently=False)
+    await east.start()
+    must(LIVENESS, not any("west" in each for each in east.versions()[ADDRESS]), "some of it is served")
 
 
 @BOUNDS.add("too many versions", "are not named to a peer: it is asked for everything instead")

@@ -83,3 +83,18 @@ def test_refusals_past_the_limit_are_only_counted() -> None:
         holdings.refuse(FEDERATED_SERVICE, str(number), "no")
     assert len(holdings.refused()) == PEER_REFUSALS.value
     assert hits(PEER_REFUSALS) == before + 3
+
+
+def test_what_is_taken_back_is_forgotten_with_its_bytes_workloads_first() -> None:
+    """With a service its workloads would all go at once, and it may have thousands."""
+    holdings = Holdings()
+    for number in range(3):
+        holdings.enter(ADDRESS, f"w{number}", Entry("1", 10))
+        holdings.enter(FEDERATED_SERVICE, f"s{number}", Entry("1", 5))
+    assert {type_url for type_url, _ in holdings.pop(2)} == {ADDRESS}
+    assert (len(holdings), holdings.bytes) == (4, 25)
+    gone = holdings.pop(2)
+    assert [type_url for type_url, _ in gone] == [ADDRESS, FEDERATED_SERVICE]
+    assert holdings.of(ADDRESS) == {}
+    assert len(holdings.pop(100)) == 2
+    assert (len(holdings), holdings.bytes, holdings.pop(1)) == (0, 0, [])
