@@ -20,14 +20,20 @@ class HelmError(Exception):
     """What helm said."""
 
 
-def helm(*arguments: str, stdin: str = "") -> str:
-    """Run it; raises HelmError where it fails. Skips the test where it is not built."""
+def helm(*arguments: str, stdin: str = "", home: Path | None = None) -> str:
+    """Run it; raises HelmError where it fails. Skips the test where it is not built.
+
+    *home* is needed where it talks to an API server, of which it remembers there what kinds it knows.
+    """
     binary = built() / "helm"
     if not binary.exists():
         if os.environ.get(EVERYTHING):
             pytest.fail("no helm: run `make helm`")
         pytest.skip("NO HELM: run `make helm`, it needs Go")
-    done = subprocess.run([binary, *arguments], input=stdin, capture_output=True, text=True, check=False)
+    environment = os.environ if home is None else {**os.environ, "HOME": str(home)}
+    done = subprocess.run(
+        [binary, *arguments], input=stdin, capture_output=True, text=True, check=False, env=environment
+    )
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if "found symbolic link" not in line]
         raise HelmError("\n".join(said))
