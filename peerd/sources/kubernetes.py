@@ -57,8 +57,7 @@ class KubernetesSource:
                     tasks.create_task(self._reflector(follower).run())
                 for follower in followers:
                     await follower.complete.wait()
-            feed.flush()
-            sink.synced()
+            feed.synced()
 
     def _followers(self, kind: Kind, feed: Feed, troubles: "_Troubles") -> "list[_Follower]":
         objects = KindObjects(kind, feed)

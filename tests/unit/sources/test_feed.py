@@ -8,6 +8,7 @@ from peerd.model.kube.core import Namespace
 from peerd.model.kube.meta import ObjectKey
 from peerd.sources.feed import Feed
 from tests.support.recorded_sink import RecordedSink
+from tests.support.virtual import virtual
 
 A, B = ObjectKey("", "a"), ObjectKey("", "b")
 PROBLEM = Diagnostic("Namespace/a", "metadata", "is bad", "mend it")
@@ -28,6 +29,30 @@ async def test_what_is_put_in_one_turn_is_one_batch() -> None:
 
     assert [[each.key for each in batch] for batch in sink.batches] == [[A, B], [B]]
     assert sink.objects == {}
+
+
+@virtual
+async def test_until_all_was_told_once_batches_are_larger() -> None:
+    """What comes within milliseconds is one; afterwards nothing waits longer than a turn of the loop."""
+    sink = RecordedSink()
+    feed = Feed(sink)
+    task = asyncio.ensure_future(feed.run())
+    for number in range(100):
+        feed.put("Namespace", ObjectKey("", f"n{number}"), Namespace())
+        await asyncio.sleep(0.001)
+    gathered = len(sink.batches)
+    assert 1 <= gathered <= 2
+    feed.synced()
+    assert sink.at_sync is not None
+    assert len(sink.at_sync) == 100
+
+    await asyncio.sleep(1)  # it may have been gathering
+    began = asyncio.get_running_loop().time()
+    for number in range(5):
+        feed.put("Namespace", ObjectKey("", f"n{number}"), None)
+        await sink.until(lambda: len(sink.objects) == 99 - number)  # noqa: B023 (called at once)
+    assert asyncio.get_running_loop().time() - began < 0.001
+    task.cancel()
 
 
 async def test_an_object_is_mended_before_its_problem_is_gone() -> None:
