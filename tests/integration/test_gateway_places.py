@@ -11,8 +11,9 @@ from peerd.ca import authority
 from peerd.cli.demo.hbone import Caller
 from peerd.cli.demo.pipes import HboneError
 from tests.support import manifests
-from tests.support.gateways import GATEWAY_IDENTITY, GatewayCluster, GatewayReplica, address_block
+from tests.support.gateways import GATEWAY_IDENTITY, GatewayCluster, GatewayReplica
 from tests.support.peerds import PATIENCE
+from tests.support.ports import address_block
 
 HOSTS = ["reviews.shop.mesh.internal:80", "reviews.shop.svc.cluster.local:80"]
 REVIEWS = ("spiffe://cluster.local/ns/shop/sa/reviews",)
