@@ -111,7 +111,11 @@ def _encode_workload(record: Workload) -> Resource:
 def _encode_service(record: Service, name: str) -> Resource:
     payload = address_payload(record)
     version = version_of(payload)
-    return Resource(name, version, frame(name, version, _HEADER, payload), record.addresses)
+    balancing = record.load_balancing
+    # ztunnel keeps no unhealthy endpoint of a service that wants healthy ones only (wire-contract §3.2).
+    all_wanted = balancing is not None and balancing.health_policy is HealthPolicy.ALLOW_ALL
+    revives = f"service/{name}" if all_wanted else ""
+    return Resource(name, version, frame(name, version, _HEADER, payload), record.addresses, revives=revives)
 
 
 def _workload_bytes(record: Workload) -> bytes:

@@ -14,7 +14,9 @@ class Resource(Record, frozen=True):
     version and payload), so that an answer is made by joining frames. `version` is the lower-case hex of the
     xxh64 of the payload (decision D11). `aliases` and `groups` serve on-demand streams only: aliases are the
     keys a look-up may use instead of the name (`<network>/<ip>`), groups are the sets a stream may follow
-    (`node/<node>`, `service/<namespace>/<hostname>`).
+    (`node/<node>`, `service/<namespace>/<hostname>`). `revives` is the group whose members every client is
+    sent again, after this resource, once it has come to name it: what it may have thrown away before
+    (wire-contract §3.2).
     """
 
     name: str
@@ -22,6 +24,7 @@ class Resource(Record, frozen=True):
     frame: bytes
     aliases: tuple[Alias, ...] = ()
     groups: tuple[str, ...] = ()
+    revives: str = ""
 
     def alias_keys(self) -> tuple[str, ...]:
         """The aliases as clients write them."""

@@ -121,12 +121,12 @@ class Names:
             if resource is None:
                 continue
             known, held[name] = name in held, resource.version
-            if known:
+            if known and not resource.revives:
                 continue
             groups = member_groups(subscription, name)
             self.follow(subscription, (name, *groups))
             for member in (member for group in groups for member in source.members(group)):
-                if member not in puts and member not in held:
+                if member not in puts and (resource.revives or member not in held):
                     puts[member] = None
                     waiting.append(member)
 

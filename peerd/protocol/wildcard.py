@@ -17,12 +17,21 @@ def compare(subscription: Subscription, versions: Sequence[bytes]) -> Iterator[N
     found = yield from source.compare(versions)
     kept = withhold(subscription, (*found.removals, *found.differing))
     puts, removals = found.lacking + found.differing, found.removals
+    if not found.whole:
+        puts += _revived(subscription, puts)
     if kept:
         puts = tuple(name for name in puts if name not in kept)
         removals = tuple(name for name in removals if name not in kept)
     subscription.puts, subscription.removals = puts, removals
     subscription.lacking = frozenset(found.lacking)
     subscription.whole = found.whole and not kept
+
+
+def _revived(subscription: Subscription, puts: tuple[str, ...]) -> tuple[str, ...]:
+    """What the client holds as it is and may have thrown away, for it held one of *puts* in other words."""
+    source = subscription.source
+    groups = [r.revives for name in puts if (r := source.get(name)) is not None and r.revives]
+    return tuple(dict.fromkeys(member for group in groups for member in source.members(group)))
 
 
 def first(subscription: Subscription) -> tuple[Frame, ...]:

@@ -1,7 +1,8 @@
 """The published resources of one type, and what can be asked of them."""
 
-from collections.abc import Callable, Generator, Hashable, Iterable, Mapping
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping
 from collections.abc import Collection as Sized
+from operator import attrgetter
 from typing import TypeVar
 
 from peerd.model.address import parse_address_key
@@ -129,6 +130,7 @@ class Collection:
                 found.puts[name] = new
             if old is not None or new is not None:
                 found.published.append(Published(name, old, new))
+        found.changed += self._revived(found.published, pending)
         if len(found.published) > _SLICE:
             # Much changes: a copy is brought up to date beside the original, to be swapped in.
             found.current = dict(current)
@@ -168,7 +170,7 @@ class Collection:
         key = ("snapshot", 0, self.revision)
         if key not in self._frames:
             self._frames[key] = self._writer.write(
-                f"0-{self.revision}", self.revision, [r.frame for r in self._current.values()], ()
+                f"0-{self.revision}", self.revision, _in_order(self._current.values()), ()
             )
         return self._frames[key]
 
@@ -186,7 +188,7 @@ class Collection:
                 self._writer.write(
                     f"{since}-{self.revision}",
                     self.revision,
-                    [self._current[name].frame for name in span.puts],
+                    _in_order([self._current[name] for name in span.puts]),
                     gone,
                 )
                 if span.puts or gone
@@ -230,7 +232,7 @@ class Collection:
         found = [resource for name in puts if (resource := self._current.get(name)) is not None]
         if view is not None:
             found = [view(resource) for resource in found]
-        frames = [with_aliases(r) if aliases else r.frame for r in found]
+        frames = _in_order(found, with_aliases) if aliases else _in_order(found)
         return self._writer.write(f"{span}-{self.revision}", self.revision, frames, removals)
 
     def notice(self, span: str, frames: Iterable[bytes]) -> tuple[Frame, ...]:
@@ -273,6 +275,13 @@ class Collection:
             self._index = None
         self._asked = False
 
+    def _revived(self, changes: Iterable[Published], pending: Mapping[str, Resource | None]) -> Iterator[str]:
+        """Names that do not change and are sent again, for what changed has come to revive them."""
+        for change in changes:
+            group = change.new.revives if change.new is not None else ""
+            if group and (change.old is None or change.old.revives != group):
+                yield from (name for name in self.members(group) if name not in pending)
+
     def _verified(self, names: set[str] | str | None, token: str, *, aliases: bool) -> tuple[str, ...]:
         if not names:
             return ()
@@ -282,6 +291,15 @@ class Collection:
             if resource is not None and token in (resource.alias_keys() if aliases else resource.groups):
                 found.append(name)
         return tuple(sorted(found))
+
+
+def _in_order(
+    resources: Sized[Resource], frame: Callable[[Resource], bytes] = attrgetter("frame")
+) -> list[bytes]:
+    """The frames of an answer: what revives others before these."""
+    first = [r for r in resources if r.revives]
+    rest = [r for r in resources if not r.revives] if first else resources
+    return [*map(frame, first), *map(frame, rest)]
 
 
 def _add(index: dict[K, set[str] | str], token: K, name: str) -> None:

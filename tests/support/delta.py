@@ -41,10 +41,13 @@ def resource(
     type_url: str = ADDRESS,
     aliases: tuple[Alias, ...] = (),
     groups: tuple[str, ...] = (),
+    revives: str = "",
 ) -> Resource:
     """A resource whose payload is opaque."""
     version = version_of(payload)
-    return Resource(name, version, frame(name, version, any_header(type_url), payload), aliases, groups)
+    return Resource(
+        name, version, frame(name, version, any_header(type_url), payload), aliases, groups, revives
+    )
 
 
 def put(name: str, payload: bytes = b"", **options: object) -> ResourceChange:

@@ -11,7 +11,7 @@ from peerd.encode.address import _gateway_field, address_payload, decode_address
 from peerd.encode.frame import DecodeError, EncodeError, decode_frame
 from peerd.limits import GATEWAY_FIELDS
 from peerd.model.address import GatewayAddress, NamespacedHostname, NetworkAddress, Port
-from peerd.model.service import LoadBalancing, Mode, Scope, Service, WeightedWaypoint
+from peerd.model.service import HealthPolicy, LoadBalancing, Mode, Scope, Service, WeightedWaypoint
 from peerd.model.types import ADDRESS
 from peerd.model.workload import NetworkMode, ServicePorts, Workload
 
@@ -113,6 +113,18 @@ def test_aliases_of_a_service_are_its_vips_with_the_length_of_blocks() -> None:
         addresses=(NetworkAddress("", b"\x0a\x00\x00\x01"), NetworkAddress("n", b"\x0a\x00\x00\x00", 8)),
     )
     assert encode_address(record).alias_keys() == ("/10.0.0.1", "n/10.0.0.0/8")
+
+
+def test_a_service_that_wants_unhealthy_endpoints_revives_its_workloads() -> None:
+    """They are the members of the group it names; an ordinary one names none (wire-contract §3.2)."""
+    balancing = LoadBalancing((), Mode.UNSPECIFIED, HealthPolicy.ALLOW_ALL)
+    wants = encode_address(Service("s", "ns", "s.ns", load_balancing=balancing))
+    assert (
+        wants.revives
+        in encode_address(Workload("u", "u", "ns", services=(ServicePorts("ns/s.ns", ()),))).groups
+    )
+    for ordinary in (None, LoadBalancing((Scope.NETWORK,), Mode.FAILOVER)):
+        assert encode_address(Service("s", "ns", "s.ns", load_balancing=ordinary)).revives == ""
 
 
 def test_services_of_a_workload_are_encoded_alike_in_any_order() -> None:
