@@ -9,11 +9,20 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from peerd.ca import authority
 from tests.support.apiserver import ApiServer, MissingError, find
 from tests.support.apiserver.binaries import Binaries
 from tests.support.go_build import EVERYTHING
+
+# The same examples each time, however slow the machine: a run is judged by what was changed. New ones are
+# looked for by `pytest --hypothesis-profile=search`.
+settings.register_profile(
+    "repeated", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("search", settings.get_profile("repeated"), derandomize=False, max_examples=1_000)
+settings.load_profile("repeated")
 
 
 @pytest.fixture(scope="session")

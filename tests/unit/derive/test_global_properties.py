@@ -95,7 +95,7 @@ def _addresses(cluster: Cluster) -> dict[str, Any]:
     }
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(_steps, st.sampled_from(list(Freshness)), st.sampled_from(["west", "east"]))
 def test_any_history_of_two_clusters_gives_what_a_fresh_start_gives(
     steps: list[tuple[str, Any]], freshness: Freshness, network: str
@@ -144,7 +144,7 @@ def _encoded(cluster: Cluster) -> dict[str, Any]:
     return {name: encode_address(record, name) for name, record in cluster.addresses.items()}
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(_objects, max_size=8), st.lists(_pods, max_size=4), st.sampled_from(["west", "east"]))
 def test_a_cluster_that_exports_nothing_adds_only_its_gateways(
     objects: list[Change], theirs: list[Change], network: str
@@ -157,7 +157,7 @@ def test_a_cluster_that_exports_nothing_adds_only_its_gateways(
     assert {name: found for name, found in _encoded(linked).items() if name not in added} == _encoded(alone)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(_pods, max_size=6), st.sampled_from(LABELS), st.sampled_from(["west", "east"]))
 def test_labels_off_again_restore_the_bytes_and_on_again_the_addresses(
     objects: list[Change], labels: dict[str, str], network: str
@@ -224,7 +224,7 @@ _words_of_a_liar = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(st.lists(_words_of_a_liar, min_size=1, max_size=5), st.lists(_pods, max_size=3))
 def test_no_import_changes_a_name_it_may_not(told: list[FederatedService], pods: list[Change]) -> None:
     """Whatever a peer says, names that nobody here gave away stay what they are, byte for byte (D23).

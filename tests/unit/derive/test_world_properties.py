@@ -16,7 +16,7 @@ from tests.support.random_worlds import histories, populated, settings_of_worlds
 from tests.support.worlds import PARTS, Inputs, Seen, finish, from_scratch
 from tests.support.ztunnel_rules import violations
 
-relaxed = settings(deadline=None, max_examples=80)
+relaxed = settings(max_examples=80)
 
 
 @relaxed

@@ -51,7 +51,7 @@ def state(events: list[Event]) -> dict[ObjectKey, Head]:
 
 
 @given(disordered())
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=500)
 def test_what_was_told_is_what_there_is(story: tuple[list[Event], list[Event]]) -> None:
     """Where an event cannot be placed, the list that follows says so; nothing is told twice."""
     truth, heard = story

@@ -328,4 +328,4 @@ class DeltaModel(RuleBasedStateMachine):
 
 
 TestDeltaModel = DeltaModel.TestCase
-TestDeltaModel.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+TestDeltaModel.settings = settings(max_examples=300, stateful_step_count=60)

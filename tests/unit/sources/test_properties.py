@@ -37,7 +37,7 @@ OBJECTS = st.builds(
 @given(
     st.one_of(OBJECTS, st.builds(lambda items: {"apiVersion": "v1", "kind": "List", "items": items}, TREES))
 )
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400)
 def test_any_tree_becomes_an_object_or_a_problem(tree):
     """As JSON and as YAML, which reads JSON; every problem names file, object, field and fix."""
     raw = msgspec.json.encode(tree)
@@ -61,7 +61,7 @@ def test_any_tree_becomes_an_object_or_a_problem(tree):
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300)
 def test_any_bytes_are_a_manifest_or_unreadable(raw):
     """A file is whatever somebody copied there."""
     for path in ("m.json", "m.yaml"):

@@ -217,7 +217,7 @@ WORDS = st.tuples(
 
 
 @given(st.lists(WORDS, max_size=25), st.integers(min_value=0))
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 def test_any_history_is_there_after_a_restart_and_a_crash_at_any_byte_leaves_what_can_be_read(words, cut):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "l"

@@ -13,7 +13,7 @@ CHANGES = st.lists(st.tuples(NAMES, st.one_of(st.none(), st.binary(max_size=40))
 
 
 @given(CHANGES, st.integers(min_value=0))
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 def test_a_crash_at_any_byte_leaves_a_state_that_was_once_whole(changes, cut):
     """And the state is the last one whose record is wholly before the cut."""
     with tempfile.TemporaryDirectory() as folder:
