@@ -71,6 +71,10 @@ class _Listener:
         def getsockname() -> tuple[str, int]:
             return ("127.0.0.1", 1)
 
+        @staticmethod
+        def fileno() -> int:
+            return -1
+
     def __init__(self) -> None:
         self.sockets = (self._Socket(),)
 
@@ -95,6 +99,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def time(self) -> float:
         return self._now
+
+    def remove_reader(self, _fd: Any) -> bool:
+        """Nobody reads a file here (`_Listener`)."""
+        return False
 
     # -- processes ---------------------------------------------------------------------------------------
 
