@@ -75,10 +75,6 @@ class _Listener:
         def fileno() -> int:
             return -1
 
-        @staticmethod
-        def fileno() -> int:
-            return -1
-
     def __init__(self) -> None:
         self.sockets = (self._Socket(),)
 
@@ -164,10 +160,6 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     async def create_server(self, *_args: Any, **_kwargs: Any) -> Any:
         return _Listener()
-
-    def remove_reader(self, _descriptor: Any) -> bool:
-        """Nobody reads from a descriptor here."""
-        return False
 
     def _write_to_self(self) -> None:
         """`call_soon_threadsafe`: there are no threads, so nothing has to be woken."""
