@@ -42,7 +42,12 @@ def fault(pattern: str) -> str:
     rest = _PLACE.sub("x", pattern)
     if "{" in rest or "}" in rest:
         return f"{pattern!r} has a place that is none of service, namespace, labels['…'], annotations['…']"
-    return "" if _HOST.fullmatch(rest) else f"{pattern!r} makes no host name"
+    return "" if is_host(rest) else f"{pattern!r} makes no host name"
+
+
+def is_host(text: str) -> bool:
+    """Whether *text* is a host name, as DNS and ztunnel have it: lower case, no dot at the end."""
+    return _HOST.fullmatch(text) is not None
 
 
 def usable(segment: Segment | None) -> tuple[Alias, ...]:
@@ -111,6 +116,6 @@ def _could_be(pattern: str, service: Named) -> str:
 def _is_free(host: str, reserved: tuple[str, ...]) -> bool:
     return (
         len(host) <= _LONGEST
-        and _HOST.fullmatch(host) is not None
+        and is_host(host)
         and not any(f".{host}".endswith(f".{domain}") for domain in reserved)
     )

@@ -8,14 +8,14 @@ from typing import Any
 
 import msgspec
 
-from peerd.derive.distribution import LOCAL_NODE, SAME_NODE, SAME_ZONE
+from peerd.derive.distribution import SAME_NODE, SAME_ZONE
 from peerd.derive.problems import warning
 from peerd.derive.services import SERVICE, ServiceInfo
 from peerd.model.address import NetworkAddress, Port
 from peerd.model.diagnostic import Diagnostic
 from peerd.model.federation import Allocation, FederatedPort, FederationScope
 from peerd.model.record import Record
-from peerd.model.service import LoadBalancing, Mode, Scope, Service
+from peerd.model.service import HealthPolicy, LoadBalancing, Mode, Scope, Service
 from peerd.model.sharing import shared
 
 PREFER_NETWORK = LoadBalancing((Scope.NETWORK,), Mode.FAILOVER)
@@ -45,6 +45,20 @@ def is_distribution(word: str) -> bool:
 def global_distribution(word: str, default: LoadBalancing | None) -> LoadBalancing | None:
     """The ranking a word stands for; *default* where there is none, or one nobody knows (D26)."""
     return _DISTRIBUTIONS.get(word.lower(), default)
+
+
+def as_the_service_says(balancing: LoadBalancing | None, own: LoadBalancing | None) -> LoadBalancing | None:
+    """*balancing* of a name, with what its Service says of all its names in this cluster.
+
+    `internalTrafficPolicy: Local` beats any preference; published unready endpoints are no preference at all.
+    """
+    if own is None:
+        return balancing
+    if own.mode is Mode.STRICT:
+        return own
+    if own.health_policy is HealthPolicy.ALLOW_ALL:
+        return msgspec.structs.replace(balancing or LoadBalancing(), health_policy=own.health_policy)
+    return balancing
 
 
 class Contribution(Record, frozen=True):
@@ -223,8 +237,8 @@ def global_service(
     )
     behind = None if local is None else local.service
     balancing = global_distribution(name.distribution, None)
-    if behind is not None and behind.load_balancing == LOCAL_NODE:
-        balancing = LOCAL_NODE  # internalTrafficPolicy: Local holds for every name of the Service
+    if behind is not None:
+        balancing = as_the_service_says(balancing, behind.load_balancing)
     return Service(
         name=name.name,
         namespace=name.namespace,

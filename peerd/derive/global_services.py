@@ -15,6 +15,7 @@ from peerd.derive.gateways import NetworkGateways
 from peerd.derive.global_names import (
     Contribution,
     GlobalName,
+    as_the_service_says,
     global_distribution,
     global_service,
     is_distribution,
@@ -39,6 +40,7 @@ from peerd.model.kube.core import Service
 from peerd.model.kube.istio import WorkloadEntry
 from peerd.model.mesh import Settings
 from peerd.model.record import Record
+from peerd.model.service import Mode
 from peerd.model.service import Service as WireService
 from peerd.model.workload import ServicePorts
 
@@ -217,8 +219,9 @@ class GlobalServices:
         if name is None or info.source != SERVICE:
             return service
         balancing = service.load_balancing
-        if balancing is None:
-            balancing = global_distribution(self.distribution(ctx, name), None)
+        if balancing is None or balancing.mode is Mode.UNSPECIFIED:
+            said = global_distribution(self.distribution(ctx, name), None)
+            balancing = as_the_service_says(said, balancing)
         return msgspec.structs.replace(
             service,
             ports=own_targets(service.ports, name.everywhere),

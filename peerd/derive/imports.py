@@ -15,7 +15,7 @@ from peerd.derive.mesh import Mesh
 from peerd.derive.peer_ways import PeerWays
 from peerd.derive.segments import Segments
 from peerd.model.address import Locality
-from peerd.model.federation import FederatedService, FederationScope, Freshness, PeerView
+from peerd.model.federation import FederatedService, FederationScope, Freshness, PeerView, Segment
 from peerd.model.identity import parse_spiffe_id
 from peerd.model.kube.gateway import Gateway
 from peerd.model.mesh import Settings
@@ -27,7 +27,9 @@ class Import(Record, frozen=True):
     """A service of a peer that is taken in. `peer` is the key of its Gateway, `locality` the Gateway's.
 
     `network` is the one behind the Gateway. `flat`: the peer is on our own network, by its own word, and its
-    endpoints are reached one by one (decision D31). `aliases` are those that our own Segment knows.
+    endpoints are reached one by one (decision D31). `same_names`: its global names are of our own segment's
+    domain, so that one name means one service in both clusters. `aliases` are those that our own Segment
+    knows.
 
     `key` is the resource name of its global name's Service, `<namespace>/<host>`: made once, it is looked up
     by many.
@@ -41,6 +43,7 @@ class Import(Record, frozen=True):
     stale: bool
     may_take_over: bool
     flat: bool
+    same_names: bool
     locality: Locality
     service: FederatedService
     aliases: tuple[str, ...] = ()
@@ -90,7 +93,7 @@ class Imports:
             gateway,
             view,
             service,
-            segment=segment.name,
+            segment=segment,
             system_namespace=self._settings.system_namespace,
             own_network=self._mesh.of(ctx).network,
         )
@@ -111,7 +114,7 @@ def admit(
     view: PeerView,
     service: FederatedService,
     *,
-    segment: str,
+    segment: Segment,
     system_namespace: str,
     own_network: str,
 ) -> Import | None:
@@ -132,7 +135,7 @@ def admit(
         or (namespaces and service.namespace not in namespaces)
         or service.global_host != f"{own}.{info.segment_domain}"
         or not service.local_host.startswith(f"{own}.svc.")
-        or (service.scope is FederationScope.SEGMENT and info.segment != segment)
+        or (service.scope is FederationScope.SEGMENT and info.segment != segment.name)
         or not all(_within(identity, info.trust_domain) for identity in service.identities)
     ):
         return None
@@ -147,6 +150,7 @@ def admit(
         may_take_over=notes.peer_takeover == "true",
         # Two clusters that name no network have said nothing of it.
         flat=info.network == own_network != "",
+        same_names=info.segment_domain == segment.domain,
         locality=shared(
             Locality(found.get(labels.REGION, ""), found.get(labels.ZONE, ""), found.get(labels.SUBZONE, ""))
         ),

@@ -65,9 +65,12 @@ class Takeovers:
         return hostname(name, namespace, self._settings.domain)
 
     def _takes_over(self, ctx: Context, name: str, found: Import) -> bool:
-        """Whether an import, service *name*, also answers to its local name here (decisions D23, D25)."""
+        """Whether an import, service *name*, also answers to its local name here (decisions D23, D25).
+
+        Never another tenant's: what is called so there is another service.
+        """
         service = found.service
-        if service.local_host != self.local_host(service.name, service.namespace):
+        if not found.same_names or service.local_host != self.local_host(service.name, service.namespace):
             return False
         asked = ctx.ask(self.asked, name)
         return asked.own or (asked.open and found.may_take_over and service.takeover)
@@ -118,7 +121,7 @@ class Takeovers:
         self, ctx: Context, key: tuple[str, str], found: Import
     ) -> dict[str, Diagnostic]:
         service = found.service
-        if service.local_host == self.local_host(service.name, service.namespace):
+        if not found.same_names or service.local_host == self.local_host(service.name, service.namespace):
             return {}
         if not ctx.ask(self.asked, key[1]).own:
             return {}

@@ -35,6 +35,17 @@ _EAST = f"east calls {_LOCAL}"
 EXCEPTIONS: dict[str, Differs] = {
     "network-changes": _differs(_OWN_WORD, f"{_GLOBAL}: endpoints", "ways", asks=(f"east calls {_GLOBAL}",)),
     "takeover-outlives-service": _differs(_TAKEOVER, *_TAKEN, f"{_LOCAL}: prefers"),
+    "endpoints-not-ready-published": _differs(
+        f"a ServiceEntry cannot say that unready endpoints count; {_TAKEOVER}",
+        f"{_GLOBAL}: prefers",
+        *_TAKEN,
+        f"{_LOCAL}: prefers",
+        asks=(f"east calls {_GLOBAL}", f"east on east-2 calls {_GLOBAL}", _EAST),
+    ),
+    "endpoints-virtual-machines": _differs(
+        "D41: istiod must read WorkloadEntries for ServiceEntries only, so the ordinary name has no machines",
+        f"{_LOCAL}: endpoints",
+    ),
     "network-flat": _differs(
         "a WorkloadEntry cannot say that its endpoint is not ready, so it is not written",
         f"{_GLOBAL}: endpoints",

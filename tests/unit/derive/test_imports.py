@@ -13,6 +13,7 @@ from peerd.model.federation import (
     Freshness,
     PeerInfo,
     PeerView,
+    Segment,
 )
 from peerd.model.kube.gateway import Gateway
 from peerd.model.kube.meta import ObjectKey
@@ -41,7 +42,12 @@ def taken(
 ) -> Import | None:
     service = msgspec.structs.replace(SERVICE, **fields)
     return admit(
-        by or gateway(), view, service, segment=segment, system_namespace="istio-system", own_network="east"
+        by or gateway(),
+        view,
+        service,
+        segment=Segment(segment, f"mesh.{segment}" if segment else "mesh.internal"),
+        system_namespace="istio-system",
+        own_network="east",
     )
 
 
@@ -57,6 +63,7 @@ def test_a_sound_service_is_taken_in_with_the_gateways_word() -> None:
         stale=False,
         may_take_over=True,
         flat=False,
+        same_names=True,
         locality=Locality("eu"),
         service=SERVICE,
     )
@@ -87,6 +94,16 @@ def test_segment_services_are_taken_in_within_the_segment() -> None:
     assert taken(view, segment="acme", scope=FederationScope.SEGMENT) is not None
     assert taken(view, segment="corp", scope=FederationScope.SEGMENT) is None
     assert taken(view, segment="corp") is not None
+
+
+def test_names_of_another_segments_domain_are_known_as_such() -> None:
+    """What is called so in a tenant's own domain is the tenant's."""
+    told = msgspec.structs.replace(INFO, segment="acme", segment_domain="mesh.acme")
+    view = PeerView(KEY, told, Freshness.FRESH)
+    for segment, same in (("acme", True), ("corp", False), ("", False)):
+        found = taken(view, segment=segment, global_host="reviews.shop.mesh.acme")
+        assert found is not None
+        assert found.same_names is same
 
 
 def test_only_listed_namespaces_are_taken_in() -> None:

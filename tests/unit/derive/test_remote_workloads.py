@@ -77,6 +77,7 @@ def imported(*capacity: Capacity, trust_domain: str = "cluster.local") -> Import
         stale=False,
         may_take_over=False,
         flat=False,
+        same_names=True,
         locality=Locality("eu", "", ""),
         service=summary,
     )

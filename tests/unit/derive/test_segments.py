@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from tests.support.clusters import Cluster, gone, pod, put, service, system
 
 MEMBER = {"admin.solo.io/segment": "acme"}
@@ -33,9 +35,35 @@ def test_a_segment_that_is_not_there_is_told_on_the_namespace() -> None:
     cluster = Cluster("east", [system("east", MEMBER)])
     assert cluster.told("Namespace/istio-system") == ["Segment acme does not exist"]
     cluster.apply([segment(domain="")])
-    assert cluster.told("Namespace/istio-system") == ["Segment acme has no spec.domain"]
+    assert cluster.told("Namespace/istio-system") == [
+        "Segment acme has no domain to use: spec.domain is empty"
+    ]
     cluster.apply([segment()])
     assert cluster.told("Namespace/istio-system") == []
+
+
+@pytest.mark.parametrize(
+    ("domain", "wrong"),
+    [
+        ("Mesh.Acme", "'Mesh.Acme' is no domain name"),
+        ("mesh.acme.", "'mesh.acme.' is no domain name"),
+        ("*.acme", "'*.acme' is no domain name"),
+        ("svc.cluster.local", "'svc.cluster.local' lies in the cluster's own domain cluster.local"),
+        ("cluster.local", "'cluster.local' lies in the cluster's own domain cluster.local"),
+    ],
+)
+def test_a_domain_that_peers_would_refuse_or_that_is_the_clusters_own_is_told_and_not_used(
+    domain: str, wrong: str
+) -> None:
+    """With the cluster's own domain a global name would be a local one, taken over unasked."""
+    cluster = Cluster("east", [system("east", MEMBER), segment(domain=domain), service("reviews", SCOPE)])
+    assert hosts(cluster) == {"reviews.shop.mesh.internal"}
+    assert cluster.told("Segment/istio-system/acme") == [wrong]
+    assert cluster.told("Namespace/istio-system") == [
+        f"Segment acme has no domain to use: spec.domain {wrong}"
+    ]
+    cluster.apply([segment()])
+    assert cluster.told("Segment/istio-system/acme") == []
 
 
 def test_templates_are_followed_live_and_have_endpoints_and_addresses() -> None:
