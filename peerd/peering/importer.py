@@ -34,6 +34,7 @@ class _Peer:
     remote: RemotePeer
     last_heartbeat: float = 0.0
     freshness: Freshness = Freshness.STALE
+    told: Freshness | None = None  # to derivation
     info: PeerInfo | None = None
     synced: bool = False
     settled: bool = False  # a sync of this very cluster was complete, and some of it is held
@@ -150,7 +151,6 @@ class Importer:
         if peer.withdrawing:
             self._end(peer)
             self._send([self._view(peer)])
-        peer.leaving = False
         return False
 
     def opened(self, key: ObjectKey) -> Callable[[float], None]:
@@ -370,9 +370,9 @@ class Importer:
         peer.withdrawing = now is Freshness.EXPIRED and len(peer.holdings) > TURN
         if peer.withdrawing:
             peer.synced = False
-            return
-        self._send([self._view(peer)])
-        if now is Freshness.EXPIRED:
+        elif now is not peer.told:
+            self._send([self._view(peer)])
+        if now is Freshness.EXPIRED and not peer.withdrawing:
             self._withdraw(peer)
 
     def _withdraw(self, peer: _Peer) -> None:
@@ -392,8 +392,8 @@ class Importer:
 
     def _view(self, peer: _Peer) -> PeerChange:
         self._domains = None
-        told = Freshness.STALE if peer.withdrawing else peer.freshness
-        return PeerChange(peer.remote.key, PeerView(peer.remote.key, peer.info, told))
+        peer.told = Freshness.STALE if peer.withdrawing else peer.freshness
+        return PeerChange(peer.remote.key, PeerView(peer.remote.key, peer.info, peer.told))
 
     def _send(self, changes: Sequence[Change]) -> None:
         if changes:
