@@ -188,6 +188,12 @@ class Peerd:
         """Wait until both first answers can be given."""
         await self._ready.wait()
 
+    async def derived(self) -> None:
+        """Wait until all that came is derived, with addresses that the disk has yet to take."""
+        await self.pipeline.quiet()
+        await self._allocator.recorded()
+        await self.pipeline.quiet()
+
     async def finished(self) -> None:
         """Wait until a part fails, and raise what it failed with."""
         # All of them: one may have failed while others were still being started.
@@ -258,7 +264,7 @@ class Peerd:
     async def _become_ready(self) -> None:
         await self.objects.complete.wait()
         self._not_ready = "addresses of global names are not recorded yet"
-        await self._derived()
+        await self.derived()
         self.pods.synced = True
         self.federation.follow_gateways()
         # What was restored of peers that are no longer linked is withdrawn before anybody is served.
@@ -287,14 +293,8 @@ class Peerd:
             await asyncio.sleep(_LOOK)
 
     async def _served(self) -> None:
-        await self._derived()
+        await self.derived()
         await self.ads.window.published()
-
-    async def _derived(self) -> None:
-        """All that came is derived, with addresses that the disk has yet to take."""
-        await self.pipeline.quiet()
-        await self._allocator.recorded()
-        await self.pipeline.quiet()
 
     async def _begin_peering(self) -> None:
         await asyncio.to_thread(self._parts.network.prepare_peers)

@@ -63,7 +63,7 @@ def held(client: Ztunnel) -> tuple[object, ...]:
 async def settled(cluster: Cluster) -> None:
     """All that came in has been derived and published."""
     assert cluster.peerd is not None
-    await cluster.peerd.pipeline.quiet()
+    await cluster.peerd.derived()
     cluster.peerd.ads.window.publish()
 
 

@@ -71,7 +71,7 @@ class Cluster:
 
     async def quiet(self) -> None:
         async with asyncio.timeout(60):
-            await self.peerd.pipeline.quiet()
+            await self.peerd.derived()
             await self.peerd.ads.window.published()
 
     def served(self, peer: ObjectKey) -> int:
