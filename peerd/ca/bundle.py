@@ -286,7 +286,7 @@ def _check_crl(path: Path, content: bytes) -> None:
     blocks = content.split(b"-----BEGIN X509 CRL-----")[1:]
     try:
         if not blocks:
-            raise ValueError("no block BEGIN X509 CRL")  # noqa: TRY301
+            raise ValueError("no block BEGIN X509 CRL")  # noqa: TRY301 (told like those of the library)
         for block in blocks:
             x509.load_pem_x509_crl(b"-----BEGIN X509 CRL-----" + block)
     except ValueError as error:

@@ -42,7 +42,7 @@ def shell(command, home):
 
 def test_two_clusters_by_hand(tmp_path):
     """Certificates, manifests, tokens, two processes, and the peers as east sees them."""
-    certificates, objects, serve, tokens, look = commands()
+    certificates, objects, tokens, serve, look = commands()
     for step in (certificates, objects, tokens):
         result = shell(step, tmp_path)
         assert result.returncode == 0, result.stderr

