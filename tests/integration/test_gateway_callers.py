@@ -130,12 +130,12 @@ async def test_several_identities_are_judged_by_the_first(gateway):
     ],
 )
 async def test_what_is_no_plain_connect_goes_nowhere(gateway, head, status):
-    """Extended CONNECT, broken HTTP/2, odd bytes: none reaches the Pod, and each leaves one line of JSON."""
+    """Extended CONNECT, broken HTTP/2, odd bytes: none reaches the Pod, and what the log says is JSON."""
     assert await answer(gateway, material(gateway.ca, FRONT), head) == status
     await gateway.until_logged('"direction"')
-    (entry,) = entries(gateway)
-    assert entry["code"] == status
-    assert ("dst.hbone_addr" in entry) == (status == 200)
+    found = entries(gateway)
+    assert {entry.get("code") for entry in found} == {status}, found
+    assert any("dst.hbone_addr" in entry for entry in found) == (status == 200)
 
 
 async def test_a_caller_cannot_tell_the_gateway_how_to_behave(gateway):
@@ -151,7 +151,7 @@ async def test_a_caller_cannot_tell_the_gateway_how_to_behave(gateway):
     own = material(gateway.ca, FRONT)
     assert await answer(gateway, own, [(":method", "CONNECT"), (":authority", DEAD), *told]) == 503
     await gateway.until_logged('"code":503')
-    (entry,) = entries(gateway)
+    (entry,) = [each for each in entries(gateway) if each.get("code") == 503]
     assert (entry["attempts"], entry["src.identity"]) == (4, FRONT)
     assert await gateway.counter("envoy_http_downstream_rq_total") > 0
     assert "chosen-by-caller" not in await gateway.statistics()
