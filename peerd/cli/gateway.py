@@ -12,7 +12,6 @@ import msgspec
 from peerd.cli.serve import fail
 from peerd.gateway.settings import GatewaySettings
 from peerd.model.address import Locality
-from peerd.model.gateway_config import ANY_IPV4
 from peerd.model.identity import SpiffeId
 from peerd.transport.address import split_address
 
@@ -58,10 +57,17 @@ _EXAMPLE = """
     help="The same for many, as a map of trust domains to PEM; what --trust names counts first.",
 )
 @click.option("--pod", default="gateway", show_default=True, help="This replica's name.")
-@click.option("--ip", default="127.0.0.1", show_default=True, help="This replica's address.")
-@click.option("--bind", default=ANY_IPV4, show_default=True, help="The address that its ports are bound to.")
-@click.option("--health", default="0.0.0.0:15021", show_default=True, metavar="HOST:PORT")
-@click.option("--stats", default="0.0.0.0:15020", show_default=True, metavar="HOST:PORT")
+@click.option(
+    "--ip", default="127.0.0.1", show_default=True, help="This replica's address, or both: IPv4,IPv6."
+)
+@click.option(
+    "--bind",
+    default="",
+    metavar="ADDRESS",
+    help="The address that its ports are bound to.  [default: all of its families]",
+)
+@click.option("--health", default="", metavar="HOST:PORT", help="[default: port 15021]")
+@click.option("--stats", default="", metavar="HOST:PORT", help="[default: port 15020]")
 @click.option(
     "--locality",
     default="",
@@ -113,7 +119,8 @@ def gateway(
         fail(f"--trust-json: {error}; write a map of trust domains to PEM")
     for flag in ("xds", "ca", "peers", "health", "stats"):
         try:
-            split_address(str(given[flag]))
+            if given[flag] or flag not in ("health", "stats"):
+                split_address(str(given[flag]))
         except ValueError as error:
             fail(f"--{flag} {given[flag]}: is not an address ({error}); write HOST:PORT")
     if envoy == "auto":

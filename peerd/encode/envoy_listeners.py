@@ -31,7 +31,7 @@ from peerd.limits import (
     GATEWAY_WINDOW_BYTES,
     Limit,
 )
-from peerd.model.gateway_config import GatewayListener, ListenerKind
+from peerd.model.gateway_config import ANY_IPV6, GatewayListener, ListenerKind
 from peerd.model.resource import Resource
 from peerd.model.types import LISTENER, ROUTE
 
@@ -109,9 +109,12 @@ _PEERS_LOG: Mapping[str, str] = {
 def encode_listener(listener: GatewayListener) -> Resource:
     """The resource of one port of one gateway; replicas that bind alike are its group."""
     chain = _hbone_chain() if listener.kind is ListenerKind.HBONE else _peers_chain()
+    address = pb.SocketAddress(
+        address=listener.bind, port_value=listener.port, ipv4_compat=listener.bind == ANY_IPV6
+    )
     message = pb.Listener(
         name=listener.name,
-        address=pb.Address(socket_address=pb.SocketAddress(address=listener.bind, port_value=listener.port)),
+        address=pb.Address(socket_address=address),
         filter_chains=[chain],
         per_connection_buffer_limit_bytes=_number(GATEWAY_BUFFER_BYTES),
         access_log=[_log(_TLS_LOG, only=_REFUSED)],

@@ -9,9 +9,9 @@ from typing import Any
 
 from peerd.encode.envoy_listeners import IDENTITY_FILE, IDENTITY_SECRET, PEERS_CLUSTER
 from peerd.gateway.files import ROOTS_FILE, ROOTS_SECRET
-from peerd.gateway.settings import GatewaySettings
+from peerd.gateway.settings import HEALTH_PORT, STATS_PORT, GatewaySettings
 from peerd.limits import GATEWAY_CONNECTIONS, GATEWAY_RESETS
-from peerd.model.gateway_config import BIND_ADDRESS, GATEWAY_NAME, PLACE, READY_PATH
+from peerd.model.gateway_config import ANY_IPV4, ANY_IPV6, BIND_ADDRESS, GATEWAY_NAME, PLACE, READY_PATH
 from peerd.transport.address import split_address
 
 ADMIN_SOCKET = "admin.sock"
@@ -32,7 +32,7 @@ def bootstrap(settings: GatewaySettings) -> str:
     tree = {
         "admin": {"address": {"pipe": {"path": f"./{ADMIN_SOCKET}", "mode": 0o600}}},
         "node": {
-            "id": f"router~{settings.ip}~{settings.pod}.{settings.namespace}"
+            "id": f"router~{settings.ip.partition(',')[0]}~{settings.pod}.{settings.namespace}"
             f"~{settings.namespace}.svc.cluster.local",
             "cluster": f"{settings.name}.{settings.namespace}",
             "locality": {"region": locality.region, "zone": locality.zone, "sub_zone": locality.subzone},
@@ -43,7 +43,7 @@ def bootstrap(settings: GatewaySettings) -> str:
                 "INSTANCE_IPS": settings.ip,
                 "CLUSTER_ID": settings.cluster_id,
                 GATEWAY_NAME: settings.name,
-                BIND_ADDRESS: settings.bind,
+                BIND_ADDRESS: settings.own_bind,
                 PLACE: "/".join((locality.region, locality.zone, locality.subzone)).rstrip("/"),
             },
         },
@@ -176,7 +176,7 @@ def _health_listener(settings: GatewaySettings) -> dict[str, Any]:
             "headers": [{"name": ":path", "string_match": {"exact": READY_PATH}}],
         },
     }
-    return _http_listener("health", settings.health, [], check)
+    return _http_listener("health", settings.health or settings.listening(HEALTH_PORT), [], check)
 
 
 def _stats_listener(settings: GatewaySettings) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def _stats_listener(settings: GatewaySettings) -> dict[str, Any]:
         },
         "route": {"cluster": "admin"},
     }
-    return _http_listener("stats", settings.stats, [route])
+    return _http_listener("stats", settings.stats or settings.listening(STATS_PORT), [route])
 
 
 def _http_listener(
@@ -223,4 +223,5 @@ def _http_listener(
 
 def _address(text: str) -> dict[str, Any]:
     host, port = split_address(text)
-    return {"socket_address": {"address": host or "0.0.0.0", "port_value": port}}  # noqa: S104 (a Pod's own)
+    found: dict[str, Any] = {"address": host or ANY_IPV4, "port_value": port}
+    return {"socket_address": found | ({"ipv4_compat": True} if host == ANY_IPV6 else {})}

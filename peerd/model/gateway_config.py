@@ -7,7 +7,7 @@ from peerd.model.record import Record
 from peerd.model.service import Scope
 
 ANY_IPV4 = "0.0.0.0"  # noqa: S104 (a Pod's own network namespace)
-ANY_IPV6 = "::"
+ANY_IPV6 = "::"  # and IPv4 beside
 
 READY_PATH = "/healthz/ready"
 """What a gateway's probe asks for."""

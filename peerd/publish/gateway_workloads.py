@@ -254,7 +254,7 @@ def _deployment(
     ]
     companion = {
         "image": installation.image,
-        "env": [_field("POD_NAME", "metadata.name"), _field("POD_IP", "status.podIP"), *trust],
+        "env": [_field("POD_NAME", "metadata.name"), _field("POD_IPS", "status.podIPs"), *trust],
         "volumeMounts": mounts,
         "securityContext": _CONTAINED,
         "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
@@ -355,7 +355,7 @@ def _arguments(gateway: Gateway, installation: Installation) -> list[str]:
         "peerd-account": installation.peerd_account,
         "cluster-id": installation.cluster_id,
         "pod": "$(POD_NAME)",
-        "ip": "$(POD_IP)",
+        "ip": "$(POD_IPS)",
         "drain-seconds": str(_DRAIN_SECONDS),
         "log-format": "json",
     }

@@ -36,12 +36,14 @@ TLSv1_2: TlsProtocol
 TLSv1_3: TlsProtocol
 
 class SocketAddress(_message.Message):
-    __slots__ = ("address", "port_value")
+    __slots__ = ("address", "port_value", "ipv4_compat")
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     PORT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    IPV4_COMPAT_FIELD_NUMBER: _ClassVar[int]
     address: str
     port_value: int
-    def __init__(self, address: _Optional[str] = ..., port_value: _Optional[int] = ...) -> None: ...
+    ipv4_compat: bool
+    def __init__(self, address: _Optional[str] = ..., port_value: _Optional[int] = ..., ipv4_compat: _Optional[bool] = ...) -> None: ...
 
 class Address(_message.Message):
     __slots__ = ("socket_address",)

@@ -77,6 +77,15 @@ def listener(kind: ListenerKind) -> listener_pb2.Listener:
     return listener_pb2.Listener.FromString(decode_frame(resource.frame).payload)
 
 
+@pytest.mark.parametrize(("bind", "both"), [("::", True), ("0.0.0.0", False), ("fd00::1", False)])
+def test_any_address_of_ipv6_is_any_of_ipv4_too(bind, both):
+    """Pods of both families are called by either."""
+    resource = encode_listener(GatewayListener("istio-system/ew", ListenerKind.HBONE, bind, 15008))
+    found = listener_pb2.Listener.FromString(decode_frame(resource.frame).payload)
+    assert found.address.socket_address.address == bind
+    assert found.address.socket_address.ipv4_compat == both
+
+
 def test_the_hbone_port_wants_tls_1_3_and_a_certificate_of_files():
     """No secret is part of a message (D37)."""
     (chain,) = listener(ListenerKind.HBONE).filter_chains
