@@ -12,7 +12,7 @@ from peerd.ca import authority
 from tests.support import identities, rbac
 from tests.support.apiserver import ApiServer
 from tests.support.gateway_stand_in import gateway_of
-from tests.support.kube_cluster import KubeCluster, pod
+from tests.support.kube_cluster import KubeCluster, Replica, pod
 
 SCOPE = "solo.io/service-scope"
 GLOBAL = {SCOPE: "global"}
@@ -219,13 +219,23 @@ async def test_pods_come_and_go_without_a_write(clusters: tuple[KubeCluster, Kub
     east.service("reviews", "20.1", 2, labels=GLOBAL)
     replica = await east.start("east-0")
     await east.until(lambda: len(own_writes(east, 0)) > 0, 30, "the first status")
-    await asyncio.sleep(3)
+    await at_rest(east, replica)
     mark = east.api.audit.mark()
     pods = await asyncio.to_thread(churn, east, 500)
     assert pods == 1000
     await asyncio.sleep(3)
     assert replica.pid
     assert own_writes(east, mark) == []
+
+
+async def at_rest(east: KubeCluster, replica: Replica) -> None:
+    """Nothing waits to be written, and for three seconds nothing was: what a start brings is over."""
+    async with asyncio.timeout(120):
+        while True:
+            mark = east.api.audit.mark()
+            await asyncio.sleep(3)
+            if own_writes(east, mark) == [] and (await replica.debug("overview"))["writer"]["pending"] == 0:
+                return
 
 
 def churn(east: KubeCluster, rounds: int) -> int:
