@@ -223,6 +223,18 @@ NAMES_PER_STREAM = Limit(
 REJECTIONS_PER_STREAM = Limit(
     "rejections_per_stream", 1_000, "names", "each NACKed resource is kept with its reason until it changes"
 )
+REFUSAL_TEXT = Limit(
+    "refusal_text",
+    256 * 1024,
+    "characters",
+    "of one NACK: enough for every resource that is kept with its reason; what is longer is cut off",
+)
+NODE_METADATA_BYTES = Limit(
+    "node_metadata_bytes",
+    64 * 1024,
+    "bytes",
+    "what a client says of itself is kept as long as its stream; ztunnel needs one KiB",
+)
 ACK_OVERDUE_S = Limit(
     "ack_overdue",
     30,
@@ -490,6 +502,8 @@ LIMITS: tuple[Limit, ...] = (
     REQUEST_BYTES,
     NAMES_PER_STREAM,
     REJECTIONS_PER_STREAM,
+    REFUSAL_TEXT,
+    NODE_METADATA_BYTES,
     ACK_OVERDUE_S,
     WRITE_DEADLINE_S,
     FIRST_ANSWER_BYTES,

@@ -7,10 +7,11 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
 
 from peerd.api.envoy import discovery_pb2 as discovery
+from peerd.limits import NAMES_PER_STREAM, NODE_METADATA_BYTES, REFUSAL_TEXT, hit
 from peerd.model.record import Record
 from peerd.model.steps import whole
 from peerd.model.wire import map_entry
-from peerd.protocol.errors import MalformedMessageError
+from peerd.protocol.errors import LimitExceededError, MalformedMessageError
 
 _TYPE_URL, _NONCE = 0x12, 0x32  # tags of the fields 2 and 6
 _MANY = 2_000  # entries whose copying would hold others up
@@ -36,7 +37,8 @@ class DeltaRequest(Record, frozen=True):
 
     `versions` are the entries of `initial_resource_versions` as on the wire; where they are many each is made
     when it is taken out, so that a hundred thousand can be taken in slices. `error` is the text of
-    `error_detail`, None where it is absent: its presence alone makes a NACK (wire-contract §1.4).
+    `error_detail`, None where it is absent: its presence alone makes a NACK (wire-contract §1.4). A very long
+    one is cut off.
     """
 
     type_url: str
@@ -73,11 +75,19 @@ def parse_delta_request(message: bytes) -> DeltaRequest:
 
     Raises:
         MalformedMessageError: the bytes are not a DeltaDiscoveryRequest.
+        LimitExceededError: more names or more about the client than a stream may have.
     """
     try:
         request = discovery.DeltaDiscoveryRequest.FromString(message)
     except DecodeError as error:
         raise MalformedMessageError(f"not a DeltaDiscoveryRequest: {error}") from None
+    names = max(len(request.resource_names_subscribe), len(request.resource_names_unsubscribe))
+    if names > NAMES_PER_STREAM.value:
+        hit(NAMES_PER_STREAM)
+        raise LimitExceededError(
+            f"{names} names in one request, the limit is {NAMES_PER_STREAM.value};"
+            " subscribe to the wildcard instead"
+        )
     versions = request.initial_resource_versions
     return DeltaRequest(
         request.type_url,
@@ -85,7 +95,7 @@ def parse_delta_request(message: bytes) -> DeltaRequest:
         tuple(request.resource_names_subscribe),
         tuple(request.resource_names_unsubscribe),
         versions if len(versions) > _MANY else tuple(versions),
-        request.error_detail.message if request.HasField("error_detail") else None,
+        _refusal(request.error_detail.message) if request.HasField("error_detail") else None,
         _node(request.node) if request.HasField("node") else None,
     )
 
@@ -168,5 +178,19 @@ def delta_response_steps(message: bytes) -> Generator[None, None, DeltaResponse]
     )
 
 
+def _refusal(text: str) -> str:
+    if len(text) <= REFUSAL_TEXT.value:
+        return text
+    hit(REFUSAL_TEXT)
+    return text[: REFUSAL_TEXT.value]
+
+
 def _node(node: discovery.Node) -> Node:
+    size = node.metadata.ByteSize()
+    if size > NODE_METADATA_BYTES.value:
+        hit(NODE_METADATA_BYTES)
+        raise LimitExceededError(
+            f"the node's metadata have {size} bytes, the limit is {NODE_METADATA_BYTES.value};"
+            " take settings ISTIO_META_… from the client"
+        )
     return Node(node.id, node.cluster, MessageToDict(node.metadata))

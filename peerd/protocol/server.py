@@ -90,8 +90,8 @@ class DeltaServer:
 
     # -- what comes in ------------------------------------------------------------------------------------
 
-    def receive(self, request: DeltaRequest, now: float) -> None:
-        """Take a request.
+    def receive(self, request: DeltaRequest, now: float) -> bool:
+        """Take a request; whether it refuses, in part, what it was sent and had not answered.
 
         Raises:
             MalformedMessageError: no type URL.
@@ -104,14 +104,12 @@ class DeltaServer:
         subscription = self._subscriptions.get(request.type_url)
         if subscription is None:
             subscription = self._subscribe(request, now)
-            if subscription is None:
-                return
-            first = True
-        else:
-            first = False
-            if request.nonce:
-                self._answered(subscription, request, now)
-        self._names(subscription, request, first=first)
+            if subscription is not None:
+                self._names(subscription, request, first=True)
+            return False
+        refused = bool(request.nonce) and self._answered(subscription, request, now)
+        self._names(subscription, request, first=False)
+        return refused
 
     def acknowledge(self, type_url: bytes, nonce: str, now: float) -> bool:
         """Take an ACK that says nothing else; False where it must go through `receive`."""
@@ -278,13 +276,14 @@ class DeltaServer:
         self._ordered = tuple(self._subscriptions[u] for u in self._rules if u in self._subscriptions)
         return subscription
 
-    def _answered(self, subscription: Subscription, request: DeltaRequest, now: float) -> None:
+    def _answered(self, subscription: Subscription, request: DeltaRequest, now: float) -> bool:
         if request.error is None:
             current = subscription.acknowledge(request.nonce, now)
         else:
             current = subscription.reject(request.nonce, request.error, now)
         if not current:
             self._stale()
+        return current and request.error is not None
 
     def _names(self, subscription: Subscription, request: DeltaRequest, *, first: bool) -> None:
         """Wildcard and names: what a request subscribes to counts before what it unsubscribes from."""

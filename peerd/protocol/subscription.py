@@ -300,13 +300,14 @@ class Subscription:
 
     def _reasons(self, error: str) -> Iterator[tuple[str, str]]:
         """`name: reason; name: reason`; what follows no known name belongs to the reason before it."""
-        name, reason = "", ""
+        name = ""
+        reason: list[str] = []
         for part in error.split("; "):
             candidate, colon, rest = part.partition(": ")
             if colon and self.source.get(candidate) is not None:
                 if name or reason:
-                    yield name, reason
-                name, reason = candidate, rest
-            else:
-                reason = f"{reason}; {part}" if reason else part
-        yield name, reason
+                    yield name, "; ".join(reason)
+                name, reason = candidate, [rest]
+            elif part:
+                reason.append(part)
+        yield name, "; ".join(reason)

@@ -222,15 +222,17 @@ class AdsService:
                     connection.node = request.node
             self._judge_type(caller, request.type_url)
             connection.asked += (request.type_url,)
-        if request.error is not None:
-            self._registry.rejects[request.type_url] += 1
-            log.warning(
-                "client refused resources",
-                client=connection.proxy,
-                type=request.type_url,
-                nonce=request.nonce,
-                reasons=request.error[:2000],
-            )
+
+    def refused(self, connection: Connection, request: DeltaRequest) -> None:
+        """A client refused, in part, what it was sent: once at most for each response."""
+        self._registry.rejects[request.type_url] += 1
+        log.warning(
+            "client refused resources",
+            client=connection.proxy,
+            type=request.type_url,
+            nonce=request.nonce,
+            reasons=(request.error or "")[:2000],
+        )
 
     def _judge_type(self, caller: Caller, type_url: str) -> None:
         if self._allowed(caller, type_url):
@@ -281,7 +283,7 @@ class AdsService:
 
 
 class _Judge:
-    """`AdsService.judge` for one stream; a slotted object is a fraction of a closure's size."""
+    """`AdsService.judge` and `refused` for one stream; a slotted object is a fraction of a closure's size."""
 
     __slots__ = ("_caller", "_connection", "_service")
 
@@ -292,3 +294,6 @@ class _Judge:
 
     def __call__(self, request: DeltaRequest) -> None:
         self._service.judge(self._caller, self._connection, request)
+
+    def refused(self, request: DeltaRequest) -> None:
+        self._service.refused(self._connection, request)

@@ -8,6 +8,7 @@ nothing costs no task switch.
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Protocol
 
 import structlog
 
@@ -24,6 +25,18 @@ _LARGE_REQUEST = 64 * 1024  # bytes past which requests are taken one at a time 
 _LARGE_ANSWER = 64 * 1024  # bytes past which a first answer counts as in flight
 
 
+class Judge(Protocol):
+    """What a service has to say to a stream's requests."""
+
+    def __call__(self, request: DeltaRequest, /) -> None:
+        """Look at it before the machine does; raises StreamClosed to end the stream."""
+        ...
+
+    def refused(self, request: DeltaRequest, /) -> None:
+        """It refuses what was sent."""
+        ...
+
+
 class AdsStream:
     """Runs one stream.
 
@@ -33,7 +46,7 @@ class AdsStream:
         clock: monotonic time.
         turns: held while a large request is taken apart, so that many at once do not hold up others.
         first_answers: the bound on bytes in flight.
-        judge: sees each request before the machine does; raises StreamClosed to end the stream.
+        judge: sees each request before the machine does, and each refusal of what was sent.
         pushed: told of each response that was written.
     """
 
@@ -60,7 +73,7 @@ class AdsStream:
         *,
         turns: asyncio.Lock,
         first_answers: FirstAnswers,
-        judge: Callable[[DeltaRequest], None],
+        judge: Judge,
         pushed: Callable[[Outgoing], None],
     ) -> None:
         self.machine = machine
@@ -156,7 +169,8 @@ class AdsStream:
             return
         request = parse_delta_request(message)
         self._judge(request)
-        self.machine.receive(request, self._clock.monotonic())
+        if self.machine.receive(request, self._clock.monotonic()):
+            self._judge.refused(request)
 
     async def _write(self) -> None:
         try:

@@ -19,7 +19,7 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 import grpc
 import grpc.aio
 
-from peerd.limits import REQUEST_BYTES, hit
+from peerd.limits import REQUEST_BYTES, TOKEN_BYTES, hit
 from peerd.transport.base import Handler, PeerCertificate, StatusCode, StreamClosed
 from peerd.transport.pace import Pace, paced
 from peerd.transport.tls import TlsSource
@@ -57,6 +57,8 @@ class GrpcOptions:
             # Two servers on one port would share connections at random.
             ("grpc.so_reuseport", 0),
             ("grpc.max_concurrent_streams", self.max_streams),
+            # Past 8 KiB gRPC refuses at random, and a token has its own limit.
+            ("grpc.max_metadata_size", 2 * TOKEN_BYTES.value),
             # A window that does not grow: one client's large request is read in turn with everybody else's.
             ("grpc.http2.bdp_probe", 0),
             ("grpc.http2.lookahead_bytes", 256 * 1024),

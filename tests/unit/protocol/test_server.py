@@ -97,6 +97,19 @@ def test_a_nack_is_recorded_by_resource_and_never_sent_again_in_a_loop() -> None
     assert dict(driver.server.statuses()[1].rejections) == {"b": "bad: very"}
 
 
+def test_what_a_refusal_says_of_names_nobody_knows_is_one_reason() -> None:
+    """The resources may be gone by then; however many they are, it is read in one pass."""
+    driver = connected()
+    driver.publish(put("a"))
+    gone = [f"gone-{index}: bad" for index in range(5_000)]
+    text = "; ".join([*gone, "a: no", *gone, ""])
+    driver.request(delta_request(ADDRESS, nonce=driver.send().nonce, error=text))
+    assert driver.server.statuses()[1].rejections == (
+        ("", "; ".join(gone)),
+        ("a", "; ".join(["no", *gone])),
+    )
+
+
 def test_a_nack_is_known_by_error_detail_alone() -> None:
     """Its code is 0 and its message may be empty (wire-contract §1.4)."""
     driver = connected()
@@ -431,8 +444,9 @@ def test_a_closed_stream_leaves_nothing_in_the_index() -> None:
 def test_names_per_stream_are_limited() -> None:
     driver = on_demand()
     before = hits(NAMES_PER_STREAM)
+    driver.ask(*(f"n{index}" for index in range(NAMES_PER_STREAM.value - 10)))
     with pytest.raises(LimitExceededError, match="wildcard"):
-        driver.ask(*(f"n{index}" for index in range(NAMES_PER_STREAM.value + 1)))
+        driver.ask(*(f"m{index}" for index in range(11)))
     assert hits(NAMES_PER_STREAM) == before + 1
 
 

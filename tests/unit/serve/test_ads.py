@@ -224,6 +224,18 @@ async def test_the_registry_shows_how_far_each_stream_has_got() -> None:
         await until(lambda: len(service.registry) == 0)
 
 
+async def test_a_refusal_is_counted_once_for_each_response() -> None:
+    """And logged where it is counted: who repeats it, or refuses what was never sent, fills no log."""
+    async with running() as service:
+        stream, client = await service.ztunnel()
+        service.publish(put("a"))
+        refusal = client.reject(await response(stream), {"a": "no"})
+        for message in (refusal, refusal, delta_request(ADDRESS, nonce="never", error="no"), refusal):
+            await stream.send(message)
+        await until(lambda: service.registry.stale_nonces == 3)
+        assert service.registry.rejects == {ADDRESS: 1}
+
+
 async def test_an_overdue_ack_ends_the_stream() -> None:
     async with running() as service:
         stream = await service.open(*DeltaClient((AUTHORIZATION,), NODE).start())

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from peerd.limits import REQUEST_BYTES, hits
+from peerd.limits import REQUEST_BYTES, TOKEN_BYTES, hits
 from peerd.transport.base import StatusCode, Stream, StreamClosed
 from peerd.transport.grpcaio import GrpcChannel, GrpcOptions, GrpcServer
 from peerd.transport.tls import TlsMaterial
@@ -58,6 +58,18 @@ async def test_a_request_over_the_limit_ends_its_stream_and_what_is_not_far_over
     assert hits(REQUEST_BYTES) == before + counted
     await other.send(b"y" * 1000)
     assert await other.receive() == b"y" * 1000
+    await channel.close()
+    await server.close(0)
+
+
+async def test_tokens_are_refused_by_their_own_limit_and_not_by_the_transport() -> None:
+    """With the longest token that is looked at, and other headers (`XDS_HEADER_…`), a stream is opened."""
+    server = GrpcServer("127.0.0.1:0", {METHOD: echo})
+    channel = GrpcChannel(await server.start())
+    headers = {"authorization": "Bearer " + "t" * TOKEN_BYTES.value, "x-more": "m" * 8_000}
+    stream = await channel.open(METHOD, headers)
+    await stream.send(b"hello")
+    assert await stream.receive() == b"hello"
     await channel.close()
     await server.close(0)
 
