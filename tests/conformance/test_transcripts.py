@@ -97,7 +97,7 @@ def recorded_names(response: discovery.DeltaDiscoveryResponse) -> set[str]:
 
 async def nothing_more(ads: RunningAds) -> None:
     """Nothing is pushed for longer than a window and a push take."""
-    await asyncio.sleep(0.05)  # a push is counted once it is written, and may be received before that
+    await asyncio.sleep(0.3)  # a push is counted once it is written, and may be received before that
     before = sum(ads.registry.pushes.values())
     await asyncio.sleep(0.1)
     assert sum(ads.registry.pushes.values()) == before
