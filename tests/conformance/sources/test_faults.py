@@ -217,7 +217,7 @@ _SEEDS = range(24)
 
 @pytest.mark.parametrize("seed", _SEEDS)
 def test_whatever_the_server_does_nothing_is_deleted_wrongly_and_all_comes_right(seed: int) -> None:
-    """Seeded: faults of requests and lines, restarts, backups restored, lost etcds, CRDs and rights that go."""
+    """Seeded: faults of requests and lines, restarts, backups restored, lost etcds, CRDs or rights gone."""
     run(_one(seed, streams_lists=seed % 2 == 0))
 
 
