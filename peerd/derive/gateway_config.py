@@ -137,19 +137,23 @@ class GatewayConfig:
         if scoped is None:
             return {}
         name = f"{service.namespace}/{service.global_host}"
+        local = scoped.info.key
         waypoints = self._waypoints(ctx, scoped)
         prefers = preference(service.distribution) if waypoints is None else ()
         found = {}
         for port in service.ports:
             members = waypoints
             if members is None:
-                members = self._healthy(ctx, name, port.number)
+                members = self._healthy(ctx, name, port.number, local)
             eds = endpoints_name(service, port.number)
             found[eds] = GatewayEndpoints(eds, places(members, prefers), prefers)
         return found
 
-    def _healthy(self, ctx: Context, service: str, port: int) -> list[Member]:
-        """Who answers for one port: as capacity counts (decision D27), and on our own network."""
+    def _healthy(self, ctx: Context, service: str, port: int, local: str = "") -> list[Member]:
+        """Who answers for one port: as capacity counts (decision D27), and on our own network.
+
+        A global name's ports are others' word too: those of its *local* name count, whatever peers say.
+        """
         network = self._mesh.of(ctx).network
         return [
             Member.of(workload)
@@ -157,7 +161,8 @@ class GatewayConfig:
             if workload.status is WorkloadStatus.HEALTHY
             and workload.network == network
             and workload.capacity != 0
-            and any(entry.service == service and _serves(entry.ports, port) for entry in workload.services)
+            and any(entry.service == service for entry in workload.services)
+            and _serves(_ports(workload, local, service), port)
         ]
 
     def _waypoints(self, ctx: Context, scoped: Scoped) -> list[Member] | None:
@@ -191,6 +196,12 @@ class GatewayConfig:
             return [member for info in services for member in self._healthy(ctx, info.key, HBONE_PORT)]
         # An address that is no Service's is the waypoint itself, outside or a Pod.
         return [Member(destination.address, waypoint.hbone_mtls_port)]
+
+
+def _ports(workload: Workload, *services: str) -> tuple[Port, ...]:
+    """Those of the first of the services that it has."""
+    found = {entry.service: entry.ports for entry in workload.services}
+    return next((found[each] for each in services if each in found), ())
 
 
 def _serves(ports: Iterable[Port], number: int) -> bool:

@@ -16,7 +16,17 @@ from peerd.model.gateway_config import (
     Standpoint,
 )
 from peerd.model.service import Scope
-from tests.support.clusters import Cluster, gone, namespace, node, pod, put, service, system
+from tests.support.clusters import (
+    Cluster,
+    gone,
+    namespace,
+    node,
+    pod,
+    put,
+    remote_gateway,
+    service,
+    system,
+)
 
 GLOBAL = {"solo.io/service-scope": "global"}
 EDS = "shop/reviews:80"
@@ -60,6 +70,27 @@ def test_both_names_of_a_service_lead_to_its_pods():
     names = {name: each.endpoints for name, each in cluster.gateway_clusters.items()}
     assert names == {"reviews.shop.mesh.internal:80": EDS, "reviews.shop.svc.cluster.local:80": EDS}
     assert endpoints(cluster) == {"": [(1, 1), (2, 1)]}
+
+
+def test_a_port_of_ours_has_endpoints_whatever_peers_say_of_the_name():
+    """One that is older decides the name's ports here; others know ours by our own word."""
+    older = Cluster(
+        "third", [system("elsewhere"), service("reviews", GLOBAL, created="2020-01-01T00:00:00Z")]
+    )
+    cluster = Cluster(
+        "west",
+        [
+            system("west"),
+            remote_gateway("third", "elsewhere", "198.51.100.30"),
+            service("reviews", GLOBAL, ports=(80, 9000)),
+            pod("a", "reviews", "10.0.0.1"),
+        ],
+    )
+    before = dict(cluster.gateway_endpoints)
+    assert endpoints(cluster, "shop/reviews:9000") == {"": [(1, 1)]}
+    cluster.pull("third", older)
+    assert [each.service_port for each in cluster.service("shop/reviews.shop.mesh.internal").ports] == [80]
+    assert cluster.gateway_endpoints == before
 
 
 def test_what_is_not_exported_has_no_name():
