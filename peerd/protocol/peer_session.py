@@ -13,6 +13,7 @@ from peerd.protocol.peer_wire import Hello, PeerProtocolError
 
 # PeerInfo by itself: it says who is talking, before anything else is asked for.
 _REST = (FEDERATED_SERVICE, SEGMENT, ADDRESS)
+_OPTIONAL = {SEGMENT, ADDRESS}  # the first servers may not know them
 
 
 class Held(Record, frozen=True):
@@ -86,7 +87,8 @@ class PeerSession:
         return settled
 
     def _subscription(self, type_url: str) -> PeerSubscription:
-        return PeerSubscription(type_url, self._held.versions.get(type_url, {}), self._held.lineage)
+        versions = self._held.versions.get(type_url, {})
+        return PeerSubscription(type_url, versions, self._held.lineage, optional=type_url in _OPTIONAL)
 
     def _count(self, requests: Iterable[bytes]) -> None:
         self.sent_bytes += sum(map(len, requests))

@@ -60,10 +60,16 @@ class Settled(Record, frozen=True):
 
 
 class PeerSubscription:
-    """One type. `held` are the versions of accepted resources; once in sync they are needed no more."""
+    """One type. `held` are the versions of accepted resources; once in sync they are needed no more.
 
-    def __init__(self, type_url: str, held: Mapping[str, str], lineage: str) -> None:
+    An *optional* type is one that older servers do not know: they answer it with nothing, not even `@sync`.
+    """
+
+    def __init__(
+        self, type_url: str, held: Mapping[str, str], lineage: str, *, optional: bool = False
+    ) -> None:
         self.type_url = type_url
+        self._optional = optional
         self.held: dict[str, str] = dict(held)
         self.phase = Phase.OFFERED if self.held and lineage else Phase.FULL
         self._lineage = lineage
@@ -124,13 +130,21 @@ class PeerSubscription:
             self._forget_refused(name)
             self._confirmed.discard(name)
         answer = self._answer(delivery.nonce, refused)
+        optional, self._optional = self._optional, False  # its first answer says whether it is known
         if delivery.sync is None:
+            if optional and not (delivery.puts or delivery.removed):
+                return self._unknown(answer)
             return Settled((answer,))
         if delivery.sync.state is SyncState.VERSIONS_WANTED:
             if self.phase is not Phase.OFFERED:
                 raise PeerProtocolError(f"{self.type_url}: versions wanted, and no digest was offered")
             return Settled((answer, self._ask_difference()))
         return self._complete(delivery.sync, answer)
+
+    def _unknown(self, answer: bytes) -> Settled:
+        """What the server does not know it does not export (specification §2)."""
+        swept, self.held, self.phase = tuple(sorted(self.held)), {}, Phase.SYNCED
+        return Settled((answer,), swept, synced=True)
 
     def _complete(self, sync: Sync, answer: bytes) -> Settled:
         swept: tuple[str, ...] = ()

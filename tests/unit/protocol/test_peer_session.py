@@ -79,6 +79,28 @@ def test_in_sync_means_every_type() -> None:
     assert session.epoch == "epoch"
 
 
+def test_a_server_that_does_not_know_a_type_exports_none_of_it() -> None:
+    """An older one says so with one empty answer; what a newer one had said of it before goes."""
+    held = Held("L", {ADDRESS: {"east//Pod/a/b": "v"}, FEDERATED_SERVICE: {"a/b": "v1"}})
+    session = PeerSession(HELLO, "istio-system", held)
+    session.open()
+    settle(session, response(PEER_INFO, resource("self", "v"), complete({"self": "v"})))
+    for type_url, swept in ((SEGMENT, ()), (ADDRESS, ("east//Pod/a/b",))):
+        settled = settle(session, response(type_url))
+        assert (settled.synced, settled.swept) == (True, swept)
+        assert not settle(session, response(type_url)).synced, "and nothing more is made of it"
+    assert not session.in_sync
+    settle(session, response(FEDERATED_SERVICE, complete({"a/b": "v1"})))
+    assert session.in_sync
+
+
+def test_every_server_knows_services_and_what_is_empty_later_says_nothing() -> None:
+    session = introduced()
+    assert not settle(session, response(FEDERATED_SERVICE)).synced
+    assert not settle(session, response(ADDRESS, resource("a", "1"))).synced
+    assert not settle(session, response(ADDRESS)).synced
+
+
 def test_a_later_peer_info_does_not_ask_for_everything_again() -> None:
     session = introduced()
     settled = settle(session, response(PEER_INFO, resource("self", "v2")))
