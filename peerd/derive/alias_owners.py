@@ -8,6 +8,7 @@ from peerd.derive.imports import Import, contribution_of
 from peerd.derive.problems import keyed, warning
 from peerd.derive.scoped import Scoped
 from peerd.model.diagnostic import Diagnostic
+from peerd.model.federation import FederatedService
 
 # Gateway (empty for us), service, alias.
 _Key = tuple[str, str, str]
@@ -61,8 +62,13 @@ def _service(found: Contribution) -> str:
     return f"{found.namespace}/{found.name}"
 
 
+def claim_rank(found: Contribution | FederatedService) -> tuple[str, str]:
+    """The smallest has the alias: the oldest, then the first by namespace and name."""
+    return found.created or "~", f"{found.namespace}/{found.name}"
+
+
 def _owner(claims: tuple[Contribution, ...]) -> str:
-    return _service(min(claims, key=lambda found: (found.created or "~", _service(found))))
+    return _service(min(claims, key=claim_rank))
 
 
 def _of_owner(_ctx: Context, _host: str, claims: tuple[Contribution, ...]) -> dict[_Key, Contribution]:

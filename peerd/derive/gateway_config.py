@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from peerd.derive import labels
 from peerd.derive.addresses import pack
+from peerd.derive.alias_owners import claim_rank
 from peerd.derive.engine import Collection, Context, Engine, Input
 from peerd.derive.gateway_endpoints import RANKED, Member, places
 from peerd.derive.gateways import gateway_service_account, hbone_port
@@ -71,9 +72,9 @@ def endpoints_name(service: FederatedService, port: int) -> str:
     return f"{service.namespace}/{service.name}:{port}"
 
 
-def clusters(service: FederatedService) -> dict[str, GatewayCluster]:
+def clusters(service: FederatedService, aliases: Iterable[str] = ()) -> dict[str, GatewayCluster]:
     """The authorities of an exported service: all its hosts, whoever took them over (D25), on all ports."""
-    hosts = dict.fromkeys((service.global_host, service.local_host, *service.aliases))
+    hosts = dict.fromkeys((service.global_host, service.local_host, *aliases))
     found: dict[str, GatewayCluster] = {}
     for port in service.ports:
         for host in hosts:
@@ -111,9 +112,8 @@ class GatewayConfig:
         self.listeners = engine.derive_many(
             "gateway listeners", self._own, lambda _ctx, _key, found: listeners(found)
         )
-        self.clusters = engine.derive_many(
-            "gateway clusters", exports, lambda _ctx, _key, found: clusters(found)
-        )
+        self._claims = engine.index("exports by alias", exports, lambda _key, found: found.aliases)
+        self.clusters = engine.derive_many("gateway clusters", exports, self._clusters)
         # Only who answers for a global name, and waypoints: a gateway costs other Pods nothing.
         suffix = f".svc.{domain}"
 
@@ -131,6 +131,15 @@ class GatewayConfig:
         return (
             gateway if is_own(gateway) and ctx.ask(self._mesh.selected, gateway.metadata.namespace) else None
         )
+
+    def _clusters(self, ctx: Context, _key: str, service: FederatedService) -> dict[str, GatewayCluster]:
+        """An alias that several of ours want is the oldest's: who calls one of ours by it means that one."""
+        own = (
+            alias
+            for alias in service.aliases
+            if min(ctx.find(self._claims, alias), key=claim_rank).resource_name == service.resource_name
+        )
+        return clusters(service, own)
 
     def _endpoints(self, ctx: Context, key: str, service: FederatedService) -> dict[str, GatewayEndpoints]:
         scoped = ctx.get(self._names.scoped, key)

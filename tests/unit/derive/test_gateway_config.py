@@ -392,3 +392,24 @@ def test_a_waypoints_pods_are_not_ranked_by_the_word_of_the_service_behind():
     )
     assert endpoints(cluster) == {"": [(7, 1), (8, 1)]}
     assert cluster.gateway_endpoints[EDS].prefers == ()
+
+
+def test_an_alias_is_the_oldest_services_of_ours():
+    """As everywhere: callers expect that one's certificate behind the name. The next one follows."""
+    template = {"domain": "mesh.acme", "aliases": [{"pattern": "{labels['public']}.acme.example"}]}
+    acme = put("Segment", {"metadata": {"name": "acme", "namespace": "istio-system"}, "spec": template})
+    wants = GLOBAL | {"public": "www"}
+    cluster = Cluster(
+        "west",
+        [
+            system("west", {"admin.solo.io/segment": "acme"}),
+            acme,
+            service("aaa", wants, created="2026-02-02T00:00:00Z"),
+            service("zzz", wants, created="2026-01-01T00:00:00Z"),
+        ],
+    )
+    assert cluster.gateway_clusters["www.acme.example:80"].endpoints == "shop/zzz:80"
+    cluster.apply([service("zzz", GLOBAL, created="2026-01-01T00:00:00Z")])
+    assert cluster.gateway_clusters["www.acme.example:80"].endpoints == "shop/aaa:80"
+    cluster.apply([gone("Service", "shop", "aaa")])
+    assert "www.acme.example:80" not in cluster.gateway_clusters
