@@ -11,6 +11,7 @@ from bench._peers import PORT, tls
 from bench._processes import Command, serve, usage
 from peerd.encode.address import encode_address
 from peerd.encode.peering import encode_federated_service
+from peerd.limits import PEER_RESOURCES, PEER_WORKLOADS
 from peerd.model.types import ADDRESS, DELTA_METHOD, FEDERATED_SERVICE, SEGMENT
 from peerd.protocol.envelope import delta_request
 from peerd.protocol.peer_wire import HEARTBEAT_METHOD, Hello, encode_heartbeat
@@ -82,6 +83,20 @@ async def _flood(peer: Hostile, type_url: str, frame: bytes, count: int, *, part
         await peer.say(type_url, *(frame.replace(b"0000000", b"%07d" % number) for number in numbers))
 
 
+async def large(peer: Hostile) -> None:
+    """An honest one, as large as peers may be, in sync: what is measured is how it goes."""
+    await peer.introduce(_INFO)
+    await peer.nothing_of(SEGMENT)
+    names = [f"s{number}" for number in range(PEER_RESOURCES.value)]
+    await peer.export(FEDERATED_SERVICE, *summaries(*(service(name, network=NETWORK) for name in names)))
+    pods = range(PEER_WORKLOADS.value)
+    await peer.export(
+        ADDRESS,
+        *(encode_address(workload("hostile", n, names[n % len(names)], network=NETWORK)) for n in pods),
+    )
+    await peer.idle()
+
+
 _FOREIGN = ("spiffe://other.local/ns/a/sa/b",)
 DIALLED: dict[str, Behaviour] = {
     "wrong-type": wrong_type,
@@ -98,6 +113,7 @@ DIALLED: dict[str, Behaviour] = {
         *(service(f"s{number}", namespace="istio-system") for number in range(20_000)), info=_INFO
     ),
     "flood-of-changes": flood_of_changes,
+    "unlinked": large,
 }
 
 

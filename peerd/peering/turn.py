@@ -1,7 +1,7 @@
 """How much of one peer is taken in, or taken back, before others have their turn."""
 
-TURN = 64
-"""Resources judged in one go, in about a millisecond, and that may wait for derivation.
+TURN = 32
+"""Resources judged in one go, in less than a millisecond, and that may wait for derivation.
 
 A peer with thousands of changes has no more than these in any batch, so that one with a single change waits
 for some milliseconds of another's work and not for seconds of it (`make bench NAME=hostile`).

@@ -11,6 +11,7 @@ from peerd.model.federation import FederationScope, Freshness, RemotePeer
 from peerd.model.kube.meta import ObjectKey
 from peerd.model.types import DELTA_METHOD, FEDERATED_SERVICE
 from peerd.peering.persistence import ImportJournal
+from peerd.peering.turn import TURN
 from peerd.protocol.envelope import delta_request
 from peerd.protocol.heartbeat import HeartbeatRules
 from peerd.protocol.peer_state import PeerState
@@ -536,7 +537,7 @@ def _target(cluster: PeeringCluster) -> tuple[str, int]:
 
 
 async def test_of_a_peer_with_much_to_say_little_waits_for_derivation_at_a_time(root: Authority) -> None:
-    """At most 64 of its changes are in any batch, first sync and removals alike; so others' go in between."""
+    """Only so many of its changes are in any batch, first sync and removals alike: others go in between."""
     handed_on: list[int] = []
 
     async def derived() -> None:
@@ -553,7 +554,7 @@ async def test_of_a_peer_with_much_to_say_little_waits_for_derivation_at_a_time(
     assert len(east.imports[key]) == 1000
     west.service.commit([(f"shop/{name}", None) for name in names])
     await east.until(lambda: not east.imports[key])
-    assert len(handed_on) >= 2 * (1000 // 64)
-    assert max(handed_on) <= 64 + 4, "and what is known of the peer itself"
+    assert len(handed_on) >= 2 * (1000 // TURN)
+    assert max(handed_on) <= TURN + 4, "and what is known of the peer itself"
     await east.stop()
     await west.stop()
