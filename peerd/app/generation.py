@@ -50,6 +50,7 @@ class Generation:
 
     def committed(self, commit: Commit) -> None:
         """Follow one revision of derivation."""
+        self._objects.names(commit.federation)
         self._objects.put(commit.generated)
         self._objects.takeovers(commit.takeovers)
 

@@ -8,6 +8,7 @@ added there is drift too.
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+_OWN = "peering.peerd.io/"
 _SHARED = frozenset({"apiVersion", "kind", "metadata", "status"})
 
 
@@ -35,8 +36,14 @@ def drift(
 
 
 def foreign(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """A merge patch that takes away what only *live* has, outside of what is shared with others."""
+    """A merge patch that takes away what only *live* has, outside of what is shared with others.
+
+    Annotations of our own are not: one that says nothing any more would be believed.
+    """
     patch: dict[str, Any] = {}
+    ours = [each for each in _annotations(live) if each.startswith(_OWN) and each not in _annotations(wanted)]
+    if ours:
+        patch["metadata"] = {"annotations": dict.fromkeys(ours)}
     for key in sorted(set(live) - _SHARED):
         if key not in wanted:
             patch[key] = None
@@ -45,6 +52,10 @@ def foreign(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any
             if inner:
                 patch[key] = inner
     return patch
+
+
+def _annotations(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    return (tree.get("metadata") or {}).get("annotations") or {}
 
 
 def _added(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:

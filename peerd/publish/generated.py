@@ -14,13 +14,13 @@ from typing import Any
 import msgspec
 
 from peerd.kubeapi.resources import SERVICE_ENTRY
-from peerd.limits import GENERATED_BYTES, hit
+from peerd.limits import GENERATED_BYTES, STATUS_NAMES, hit
 from peerd.model.changes import OwnChange
 from peerd.model.diagnostic import Diagnostic
-from peerd.model.federation import Takeover
+from peerd.model.federation import FederatedName, Takeover
 from peerd.model.generated import Generated, GeneratedServiceEntry
 from peerd.model.record import Record
-from peerd.publish.generated_manifests import GATEWAY, RESOURCES, manifest, order_of, ref_of
+from peerd.publish.generated_manifests import CLUSTERS, GATEWAY, RESOURCES, manifest, order_of, ref_of
 from peerd.publish.ref import Observed, Ref
 from peerd.publish.writer import Writer
 
@@ -32,6 +32,7 @@ class _Live(Record, frozen=True):
     hosts: tuple[str, ...]
     ports: tuple[dict[str, Any], ...]
     identities: tuple[str, ...]
+    clusters: str
 
 
 class GeneratedObjects:
@@ -46,6 +47,7 @@ class GeneratedObjects:
         self._meant: set[str] = set()  # wanted at one time by this process: it knows why they are no more
         self._too_large: dict[str, int] = {}
         self._takeovers: dict[str, Takeover] = {}
+        self._names: dict[str, FederatedName] = {}  # those that no Service of ours serves
         self._of_service: dict[str, set[str]] = {}
         self._addressed: set[str] = set()
 
@@ -70,9 +72,18 @@ class GeneratedObjects:
                 self._takeovers.pop(service, None)
             else:
                 self._takeovers[service] = found
-            for key in sorted(self._of_service.get(service, ())):
-                if self._unheard is not None:
-                    self._say(key, self._unheard)
+            self._say_all(service)
+
+    def names(self, changes: Iterable[tuple[str, FederatedName | None]]) -> None:
+        """Who serves global names (`Commit.federation`): told where no Service of ours does (ADR 9)."""
+        for key, found in changes:
+            before = self._names.pop(key, None)
+            after = None if found is None or found.own else found
+            if after is not None:
+                self._names[key] = after
+            either = after or before
+            if either is not None and _told(before) != _told(after):
+                self._say_all(either.service)
 
     def observe(self, changes: Sequence[OwnChange]) -> None:
         """Objects of ours, as they lie in the cluster (`Sink.own`)."""
@@ -141,6 +152,12 @@ class GeneratedObjects:
             for key, size in sorted(self._too_large.items())
         )
 
+    def _say_all(self, service: str) -> None:
+        """The ServiceEntries of a service anew."""
+        for key in sorted(self._of_service.get(service, ())):
+            if self._unheard is not None:
+                self._say(key, self._unheard)
+
     def _say(self, key: str, unheard: frozenset[str]) -> None:
         ref, live, found = ref_of(key), self._live.get(key), self._wanted.get(key)
         if found is None:
@@ -149,8 +166,14 @@ class GeneratedObjects:
             if live is None or not (live.gateway in doubted or (not live.gateway and doubted)):
                 self._writer.want(ref, None, order=order_of(ref))
             return
-        takeover = self._takeovers.get(found.service) if isinstance(found, GeneratedServiceEntry) else None
-        tree = manifest(found, takeover)
+        takeover, clusters = None, ""
+        if isinstance(found, GeneratedServiceEntry):
+            takeover = self._takeovers.get(found.service)
+            namespace = found.service.partition("/")[0]
+            clusters = _told(self._names.get(f"{namespace}/{found.hosts[0]}"))
+            if unheard and live is not None:
+                clusters = live.clusters  # who is not heard of may still serve it
+        tree = manifest(found, takeover, clusters)
         if unheard and live is not None and ref.resource is SERVICE_ENTRY:
             _keep(tree["spec"], live)
         size = len(msgspec.json.encode(tree))
@@ -174,7 +197,18 @@ def _facts(tree: Mapping[str, Any]) -> _Live:
         hosts=tuple(spec.get("hosts") or ()),
         ports=tuple(spec.get("ports") or ()),
         identities=tuple(spec.get("subjectAltNames") or ()),
+        clusters=annotations.get(CLUSTERS, ""),
     )
+
+
+def _told(found: FederatedName | None) -> str:
+    """The clusters that serve a name, as they are told."""
+    if found is None:
+        return ""
+    more = found.others - len(found.clusters)
+    if more:
+        hit(STATUS_NAMES)
+    return ", ".join([*found.clusters, *([f"{more} more"] if more else [])])
 
 
 def _keep(spec: dict[str, Any], live: _Live) -> None:

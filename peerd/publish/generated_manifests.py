@@ -24,6 +24,7 @@ SERVICE = "peering.peerd.io/service"
 CLUSTER = "peering.peerd.io/cluster"
 GATEWAY = "peering.peerd.io/gateway"
 TAKEOVER = "peering.peerd.io/takeover"
+CLUSTERS = "peering.peerd.io/clusters"
 ALIASES = "solo.io/service-aliases"
 _RULE = "rule"
 REDIRECTION = "ambient.istio.io/redirection"
@@ -40,10 +41,14 @@ def order_of(ref: Ref) -> int:
     return 0 if ref.resource is SERVICE_ENTRY else 1
 
 
-def manifest(found: Generated, takeover: Takeover | None = None) -> dict[str, Any]:
-    """The fields of an object that are ours; *takeover* is recorded in its ServiceEntry (decision D23)."""
+def manifest(found: Generated, takeover: Takeover | None = None, clusters: str = "") -> dict[str, Any]:
+    """The fields of an object that are ours.
+
+    In a ServiceEntry *takeover* is recorded (decision D23), and *clusters* told: who serves the name where no
+    Service of ours does (ADR 9).
+    """
     if isinstance(found, GeneratedServiceEntry):
-        return _service_entry(found, takeover)
+        return _service_entry(found, takeover, clusters)
     return _workload_entry(found)
 
 
@@ -54,11 +59,12 @@ def takeover_of(tree: Mapping[str, Any]) -> tuple[str, Takeover | None]:
     return annotations.get(SERVICE, ""), Takeover(by_rule=word == _RULE) if word else None
 
 
-def _service_entry(found: GeneratedServiceEntry, takeover: Takeover | None) -> dict[str, Any]:
+def _service_entry(found: GeneratedServiceEntry, takeover: Takeover | None, clusters: str) -> dict[str, Any]:
     annotations = {
         SERVICE: found.service,
         ALIASES: ",".join(found.aliases),
         TAKEOVER: "" if takeover is None else _RULE if takeover.by_rule else "label",
+        CLUSTERS: clusters,
         **dict(found.annotations),
     }
     spec = {

@@ -179,6 +179,7 @@ async def test_a_service_is_shared_kept_and_written_about_whoever_dies(pair: Pai
     assert len(addresses) == 1, "both replicas serve one address"
     recorded = await east.until(lambda: pair.entry("ratings"), 10, "the entry that records the address")
     assert recorded["status"]["addresses"]
+    assert recorded["metadata"]["annotations"]["peering.peerd.io/clusters"] == "west"
     await pair.says(ours, "peering.peerd.io/Federated", status="True", text="west")
 
     # Unlabelled, they are gone: all of the one, west's part of the other.

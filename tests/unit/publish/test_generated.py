@@ -1,7 +1,9 @@
 """What is generated is kept in the cluster: written as it changes, deleted with proof only."""
 
 from peerd.limits import GENERATED_BYTES, hits
+from peerd.model.federation import FederatedName
 from peerd.model.generated import GeneratedPort
+from peerd.publish.generated_manifests import CLUSTERS
 from tests.support.fake_objects import FakeObjects
 from tests.support.generated_objects import NOBODY, NORTH, WEST, Process, endpoints, entry, key_of, puts
 
@@ -161,3 +163,77 @@ async def test_too_large_an_object_is_not_sent():
     assert told.object == "ServiceEntry/shop/autogen.shop.reviews"
     rig.kept.put(puts(entry()))
     assert rig.kept.diagnostics == ()
+
+
+def name(*clusters, own=False, others=None, host="reviews.shop.mesh.internal"):
+    """Who serves the name of the entry, as derivation says it."""
+    found = FederatedName("shop/reviews", host, own, tuple(clusters), others or len(clusters))
+    return [(f"shop/{host}", found)]
+
+
+def told(rig):
+    """What the entry says of that."""
+    return rig.api.get("serviceentries", "shop", "autogen.shop.reviews")["metadata"]["annotations"].get(
+        CLUSTERS
+    )
+
+
+async def test_a_name_without_a_service_names_its_clusters():
+    """A status is the Service's; where none serves the name, its entry says who does (ADR 9)."""
+    rig = await _started(entry())
+    assert told(rig) is None
+    rig.kept.names(name("north", "west"))
+    await rig.settle()
+    assert told(rig) == "north, west"
+    rig.kept.names(name("north", "west", others=33))
+    await rig.settle()
+    assert told(rig) == "north, west, 31 more"
+    rig.kept.names(name("north", own=True))
+    await rig.settle()
+    assert told(rig) is None
+    rig.kept.names(name("north"))
+    await rig.settle()
+    assert told(rig) == "north"
+    rig.kept.names([("shop/reviews.shop.mesh.internal", None)])
+    await rig.settle(20)  # one object is written five times at once, and then less often
+    assert told(rig) is None
+
+
+async def test_clusters_are_written_with_the_entry_and_only_when_they_change():
+    """A new name is one write, the same again none, another cluster one."""
+    rig = Process(FakeObjects())
+    rig.kept.settle(NOBODY)
+    rig.kept.names(name("north"))
+    rig.kept.put(puts(entry()))
+    await rig.settle()
+    assert told(rig) == "north"
+    assert len(rig.api.writes) == 1
+    rig.kept.names(name("north"))
+    rig.kept.names(name("west", host="other.shop.mesh.internal"))
+    await rig.settle()
+    assert len(rig.api.writes) == 1
+    rig.kept.names(name("north", "west"))
+    rig.kept.put(puts(entry(hosts=("reviews.shop.mesh.internal", "reviews.shop.svc.cluster.local"))))
+    await rig.settle()
+    assert told(rig) == "north, west"
+    assert len(rig.api.writes) == 2
+
+
+async def test_clusters_that_are_not_heard_of_yet_stay_named():
+    """After a restart what the last process wrote holds until everybody has spoken, and no longer."""
+    first = Process(FakeObjects())
+    first.kept.settle(NOBODY)
+    first.kept.names(name("north", "west"))
+    first.kept.put(puts(entry()))
+    await first.settle()
+
+    second = Process(first.api)
+    second.kept.names(name("north"))
+    second.kept.put(puts(entry()))
+    second.kept.settle(frozenset({"istio-system/west"}))
+    await second.settle()
+    assert told(second) == "north, west"
+    second.kept.names(name("north", own=True))
+    second.kept.settle(NOBODY)
+    await second.settle()
+    assert told(second) is None
