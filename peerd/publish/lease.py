@@ -64,6 +64,7 @@ class Lease:
         self._problem = ""  # as it was logged
         self._seen: tuple[str, str] | None = None  # holder and version of the Lease as last seen
         self._seen_at = 0.0  # monotonic: when that was new
+        self._seen_for = 0.0  # and for how long it holds from then on
         self.holder = ""
         """Who holds it, as far as is known; empty where nobody does."""
 
@@ -119,6 +120,8 @@ class Lease:
         """Whether it is ours now."""
         found = await self._objects.get(LEASE, self._namespace, self._name)
         if found is None:
+            if self._is_anothers(began):
+                return False  # somebody deleted it, and whoever held it does not know yet
             metadata = {"namespace": self._namespace, "name": self._name}
             manifest = {"metadata": metadata, "spec": self._spec(0, fresh=True)}
             await self._objects.create(LEASE, manifest, manager=FIELD_MANAGER)
@@ -129,9 +132,11 @@ class Lease:
         seen = (holder, _version(found))
         if seen != self._seen:
             self._seen, self._seen_at = seen, began
+        self._seen_for = max(float(spec.get("leaseDurationSeconds") or 0), 1.0)
         self.holder = holder
-        duration = max(float(spec.get("leaseDurationSeconds") or 0), 1.0)
-        if holder not in {"", self.identity} and began < self._seen_at + duration:
+        if holder not in {"", self.identity}:
+            self._until = 0.0  # whatever we thought
+        if self._is_anothers(began):
             return False
         transitions = int(spec.get("leaseTransitions") or 0) + int(holder != self.identity)
         fresh = self._spec(transitions, fresh=holder != self.identity)
@@ -140,6 +145,11 @@ class Lease:
             log.info("lease_taken", lease=f"{self._namespace}/{self._name}", before=holder or None)
         self.holder = self.identity
         return True
+
+    def _is_anothers(self, now: float) -> bool:
+        """Whether the last holder that was seen may still count on it."""
+        holder = self._seen[0] if self._seen is not None else ""
+        return holder not in {"", self.identity} and now < self._seen_at + self._seen_for
 
     def _spec(self, transitions: int, *, fresh: bool) -> dict[str, Any]:
         now = datetime.fromtimestamp(self._clock.time(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -146,6 +146,54 @@ async def test_of_two_who_try_at_once_one_wins():
     assert both.writing == ["b"]  # a lost race shortens nothing
 
 
+async def test_a_lease_that_is_deleted_stays_its_holders():
+    """By hand, or with the whole etcd: the holder makes it again, and nobody writes beside it."""
+    all_ = Replicas("a", "b", "c", "d", "e")
+    await all_.run(30)
+    assert all_.writing == ["a"]
+    for _ in range(20):
+        all_.api.drop("leases", "istio-system", "peerd")
+        await all_.run(10.3, lambda: _at_most_one(all_))
+    assert all_.writing == ["a"]
+    assert all_.told == [("a", True)]
+    all_.dead.add("a")
+    all_.api.drop("leases", "istio-system", "peerd")
+    await all_.run(20, lambda: _at_most_one(all_))
+    assert len(all_.writing) == 1
+    assert all_.spec["holderIdentity"] in {"b", "c", "d", "e"}
+
+
+async def test_who_sees_another_name_stops_at_once():
+    """A hand gave it to somebody: what we counted on is over, though its time is not."""
+    alone = Replicas("a")
+    await alone.run(10)
+    lease = alone.api.get("leases", "istio-system", "peerd")
+    alone.api.put("leases", {**lease, "spec": {**lease["spec"], "holderIdentity": "b"}})
+    await alone.run(3.1)
+    assert alone.writing == []
+    await alone.run(15)
+    assert alone.writing == ["a"], "b never renewed it"
+
+
+@pytest.mark.parametrize("renewed", ["1970-01-01T00:00:00.000000Z", "2999-01-01T00:00:00.000000Z", "", None])
+async def test_the_clock_of_another_is_not_believed(renewed):
+    """Its renewals are timed by when they are seen; what they say may be years away."""
+    both = Replicas("b")
+    spec = {"holderIdentity": "a", "leaseDurationSeconds": 9, "renewTime": renewed}
+    for _ in range(10):
+        both.api.put(
+            "leases", {"metadata": {"namespace": "istio-system", "name": "peerd"}, "spec": dict(spec)}
+        )
+        await both.run(3)
+        assert both.writing == []
+    await both.run(9)
+    assert both.writing == ["b"]
+
+
+def _at_most_one(replicas):
+    assert len(replicas.writing) <= 1
+
+
 async def test_a_lease_with_another_duration_is_heeded():
     """A holder of another version may have said how long it wants."""
     both = Replicas("b")
