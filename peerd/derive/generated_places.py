@@ -106,8 +106,9 @@ class Places:
         if not flags.safe:
             return Place(system, problem=flags.problem)
         if not own:
-            exists = ctx.get(self._namespaces, namespace) is not None
-            return Place(namespace if exists and ctx.ask(self._mesh.selected, namespace) else system)
+            facts = ctx.get(self._namespaces, namespace)
+            usable = facts is not None and not facts.ends and ctx.ask(self._mesh.selected, namespace)
+            return Place(namespace if usable else system)
         found = ctx.get(self._selecting, service)
         if found is None:
             return self._unselecting(ctx, service, namespace)

@@ -11,6 +11,7 @@ class NamespaceFacts(Record, frozen=True):
     labels: dict[str, str]
     traffic_distribution: str = ""
     canary_weight: str = ""
+    ends: bool = False  # it is being deleted, and takes no new objects
 
 
 def namespace_facts(namespace: Namespace) -> NamespaceFacts:
@@ -21,4 +22,5 @@ def namespace_facts(namespace: Namespace) -> NamespaceFacts:
         labels=meta.labels,
         traffic_distribution=meta.annotations.traffic_distribution,
         canary_weight=meta.annotations.waypoint_canary_weight,
+        ends=bool(meta.deletion_timestamp),
     )

@@ -70,6 +70,20 @@ def test_without_a_service_a_private_label_ties_them():
     assert workload.service_account == "", "an account of another namespace would be somebody else"
 
 
+def test_a_namespace_that_ends_takes_nothing_new():
+    """That may take weeks, while others hold it: what stands for a name lies elsewhere meanwhile."""
+    east = beside()
+    east.pull("west", exporting())
+    assert entries(east)["autogen.shop.reviews"].namespace == "shop"
+    ends = {"metadata": {"name": "shop", "deletionTimestamp": "2026-11-21T12:00:00Z"}}
+    east.apply([put("Namespace", ends)])
+    assert entries(east)["autogen.shop.reviews"].namespace == "istio-system"
+    (workload,) = endpoints(east)
+    assert workload.namespace == "istio-system"
+    east.apply([namespace("shop")])
+    assert entries(east)["autogen.shop.reviews"].namespace == "shop"
+
+
 def test_namespace_that_istiod_does_not_discover_has_no_entries():
     """Discovery selectors: istiod would not read them there."""
     mesh = {"metadata": {"name": "istio", "namespace": "istio-system"},
