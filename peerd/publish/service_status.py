@@ -18,6 +18,7 @@ CONFLICT = "Conflict"
 
 SERVICE_TYPES = (FEDERATED, REACHABLE, TAKEOVER, CONFLICT)
 
+_FIX = "label it solo.io/service-scope=global to serve it from here too"
 _CONFLICT_REASONS = {
     "spec.ports": "PortConflict",
     "spec.trafficDistribution": "TrafficDistributionConflict",
@@ -30,17 +31,20 @@ def service_conditions(
     names: Sequence[FederatedName],
     diagnostics: Mapping[str, Diagnostic],
     stale: Collection[str],
+    *,
+    external: bool = False,
 ) -> tuple[Condition, ...]:
     """All conditions of one Service; none where nothing of it is global and nothing is wrong.
 
     *cluster* is ours, *names* what is known of the Service's global names, *diagnostics* what is wrong with
-    it, by derivation's keys; *stale* clusters are named as such.
+    it, by derivation's keys; *stale* clusters are named as such. *external*: it is of type ExternalName.
     """
     topics: dict[str, list[Diagnostic]] = {}
     for key, found in sorted(diagnostics.items()):
         topics.setdefault(_topic(key, found), []).append(found)
     exported = any(each.own for each in names)
-    conditions = [_federated(cluster, names, stale, exported=exported)] if names else []
+    fix = "of type ExternalName it has no endpoints to share" if external else _FIX
+    conditions = [_federated(cluster, names, stale, fix, exported=exported)] if names else []
     if exported:
         conditions += [_conflict(topics.get("conflict", ())), _reachable(names)]
     if "takeover" in topics:
@@ -57,7 +61,12 @@ def _topic(key: str, found: Diagnostic) -> str:
 
 
 def _federated(
-    cluster: str, names: Sequence[FederatedName], stale: Collection[str], *, exported: bool
+    cluster: str,
+    names: Sequence[FederatedName],
+    stale: Collection[str],
+    fix: str,
+    *,
+    exported: bool,
 ) -> Condition:
     hosts = ", ".join(sorted({each.host for each in names}))
     most = max(names, key=lambda each: each.others)
@@ -66,7 +75,6 @@ def _federated(
         hit(STATUS_NAMES)
         others.append(f"{most.others - len(others)} more")
     if not exported:
-        fix = "label it solo.io/service-scope=global to serve it from here too"
         return no(FEDERATED, "NotExported", f"{hosts} is served by clusters {', '.join(others)}; {fix}")
     by = ", ".join([f"{cluster} (this cluster)", *others])
     return yes(FEDERATED, "Exported" if most.others else "OnlyHere", f"{hosts} is served by clusters {by}")

@@ -196,6 +196,7 @@ class Statuses:
                 tuple(self._of_service.get(name, {}).values()),
                 self._diagnostics.get(f"Service/{name}", {}),
                 self._stale,
+                external=isinstance(found, Service) and found.spec.type == "ExternalName",
             )
         return {"conditions": status_tree(conditions, generation)} if conditions else None
 

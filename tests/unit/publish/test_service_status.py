@@ -57,6 +57,15 @@ def test_a_service_that_only_others_export_says_how_to_join():
     assert set(found) == {FEDERATED}
 
 
+def test_an_external_name_is_not_told_to_take_a_label_that_it_may_have():
+    """Nothing would come of it."""
+    (found,) = service_conditions("east", [name("west", own=False)], {}, frozenset(), external=True)
+    assert short(found) == "False, NotExported"
+    assert found.message.endswith(
+        "is served by clusters west; of type ExternalName it has no endpoints to share"
+    )
+
+
 def test_of_thousands_of_clusters_a_few_are_named():
     """STATUS_NAMES, and the number of the rest."""
     clusters = [f"c{i:02}" for i in range(STATUS_NAMES.value)]
