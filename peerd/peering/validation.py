@@ -120,7 +120,7 @@ def workload_fault(name: str, workload: Workload, info: PeerInfo, local: LocalCl
     )
 
 
-def _workload_name(name: str, workload: Workload, info: PeerInfo, local: LocalCluster) -> str:  # noqa: PLR0911
+def _workload_name(name: str, workload: Workload, info: PeerInfo, local: LocalCluster) -> str:  # noqa: PLR0911 (a return for each rule)
     if len(name) > PEER_UID_CHARACTERS.value:
         hit(PEER_UID_CHARACTERS)
         return f"the name is longer than {PEER_UID_CHARACTERS.value} characters"
@@ -187,7 +187,7 @@ def _membership(entry: ServicePorts, info: PeerInfo, local: LocalCluster) -> str
     return ""
 
 
-def _names(name: str, service: FederatedService, info: PeerInfo, local: LocalCluster) -> str:  # noqa: PLR0911
+def _names(name: str, service: FederatedService, info: PeerInfo, local: LocalCluster) -> str:  # noqa: PLR0911 (a return for each rule)
     if len(name) > PEER_NAME_CHARACTERS.value:
         hit(PEER_NAME_CHARACTERS)
         return f"the name is longer than {PEER_NAME_CHARACTERS.value} characters"

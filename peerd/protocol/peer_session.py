@@ -41,10 +41,6 @@ class PeerSession:
         complete = [each.phase is Phase.SYNCED for each in self._types.values()]
         return len(complete) > 1 and all(complete)
 
-    def phases(self) -> dict[str, Phase]:
-        """The phase of each type, for status."""
-        return {type_url: each.phase for type_url, each in self._types.items()}
-
     def open(self) -> list[bytes]:
         """The first request, for PeerInfo; those for the other types follow when it is in sync."""
         requests = [self._types[PEER_INFO].open(self._node())]
