@@ -50,6 +50,8 @@ class SimCluster:
         self.objects: dict[tuple[str, ObjectKey], ObjectChange] = {}
         self.network = network
         self.placed_at = 0.0  # when its network or segment last changed: streams of peers are made anew
+        self.gateway = False  # its peerds serve an east-west gateway of it
+        self.older = False  # it runs the first version, which knows fewer types
         self.identity = IDENTITY
         self._seed = seed
         self._fabric = fabric

@@ -101,6 +101,8 @@ class DiskChecks:
         replica = self._replicas.get(client.at)
         if response.type_url != ADDRESS or replica is None:
             return
+        if replica.peerd is None or client.opened_at < replica.started:
+            return  # it is the word of a process that is no more
         told = self._addresses.setdefault((replica.name, replica.disk.generation), {})
         for each in response.resources:
             record = client.addresses[each.name]

@@ -8,6 +8,8 @@ from tests.simulation.disk_faults import failing_disk, full_disk, slow_disk
 from tests.simulation.network_faults import drop, half_open, one_way, partition, throttle, ztunnel_drop
 from tests.simulation.process_faults import (
     crash,
+    downgrade,
+    gateway_restart,
     lose_disk,
     new_issuer,
     pause,
@@ -57,9 +59,11 @@ FAULTS: dict[str, tuple[int, Operator]] = {
     "ztunnel drop": (2, ztunnel_drop),
     "ztunnel restart": (1, ztunnel_restart),
     "ztunnel stall": (1, ztunnel_stall),
+    "gateway restart": (1, gateway_restart),
     "pause": (3, pause),
     "restart": (2, restart),
     "upgrade": (1, upgrade),
+    "downgrade": (1, downgrade),
     "crash": (2, crash),
     "power loss": (1, power_loss),
     "disk loss": (1, lose_disk),

@@ -2,6 +2,8 @@
 
 from peerd.model.types import ADDRESS
 from peerd.protocol.peer_state import PeerState
+from tests.simulation.chaos import Chaos
+from tests.simulation.process_faults import change_version
 from tests.simulation.scenarios import (
     EXPIRY,
     Scenarios,
@@ -225,6 +227,22 @@ async def ports_of_neighbours(world: World) -> None:
         world.reroute(name)
     await world.quiesce()
     assert told(world, "zt-c", "autogenflat.b.shop.web")
+
+
+@FOUND.add("an old neighbour", "who did not know Workloads was never in sync", a=1, b=1)
+async def old_neighbour(world: World) -> None:
+    chaos = Chaos(world)
+    for name in ("a", "b"):
+        world.relabel(name, SHARED_NETWORK)
+        world.reroute(name)
+    await world.quiesce()
+    assert told(world, "zt-a", "autogenflat.b.shop.web")
+    for old in (True, False):
+        await change_version(chaos, world.clusters["b"], 0.5)
+        await chaos.heal()
+        await until(world, lambda: shown(replica_of(world, "a"), "b") is PeerState.LIVE, 90, "it has spoken")
+        await world.quiesce()
+        assert told(world, "zt-a", "autogenflat.b.shop.web") is not old, "what it does not know is gone"
 
 
 @FOUND.add("another view", "a peer that left the network was told revisions of this epoch again", a=1, b=1)

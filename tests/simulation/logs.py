@@ -1,7 +1,7 @@
 """What peerd logs in a run: errors are violations, and nothing is printed."""
 
 import logging
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,13 +14,13 @@ from tests.simulation.loop import Process, current_process
 
 @contextmanager
 def watched_logs(
-    fail: Callable[[BaseException], None], due: Callable[[Process | None, str], bool]
+    fail: Callable[[BaseException], None], due: Callable[[Process | None, Mapping[str, Any]], bool]
 ) -> Iterator[None]:
     """Each error that is logged goes to *fail*, as a violation, unless it is *due* where it was logged."""
     before = structlog.get_config()
 
     def see(_logger: Any, method: str, event: MutableMapping[str, Any]) -> Any:
-        if method in {"error", "exception", "critical"} and not due(current_process(), event["event"]):
+        if method in {"error", "exception", "critical"} and not due(current_process(), event):
             fail(Violation(NO_ERRORS, f"logged: {dict(event)}"))
         raise structlog.DropEvent
 

@@ -33,6 +33,7 @@ class Process:
         self.name = name
         self.paused = False
         self.dead = False
+        self.rests: list[tuple[float, float]] = []  # from when to when it was paused
         self.deferred: list[asyncio.Handle] = []
         self.tasks: dict[asyncio.Task[Any], None] = {}
 
@@ -112,10 +113,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def pause(self, process: Process) -> None:
         """Run nothing of it until `resume`."""
+        if not process.paused:
+            process.rests.append((self._now, float("inf")))
         process.paused = True
 
     def resume(self, process: Process) -> None:
         """Go on, with everything that came due meanwhile."""
+        if process.paused:
+            process.rests[-1] = process.rests[-1][0], self._now
         process.paused = False
         deferred, process.deferred = process.deferred, []
         self._ready.extend(deferred)  # type: ignore[attr-defined]

@@ -10,11 +10,13 @@ from peerd.app.settings import settings_of
 from peerd.derive.commit import Commit
 from peerd.derive.world import World
 from peerd.encode.address import encode_address
+from peerd.encode.envoy import encode_cluster, encode_endpoints
+from peerd.encode.envoy_listeners import encode_listener, encode_route
 from peerd.encode.policy import encode_policy
 from peerd.model.changes import Change, ImportChange, ImportedWorkloadChange, PeerChange
 from peerd.model.federation import FederationScope, Freshness, PeerView
 from peerd.model.kube.meta import ObjectKey
-from peerd.model.types import ADDRESS, AUTHORIZATION
+from peerd.model.types import ADDRESS, AUTHORIZATION, CLUSTER, ENDPOINT, LISTENER, ROUTE
 from peerd.model.workload import Workload
 from tests.simulation.cluster import SimCluster
 from tests.simulation.replica import Replica
@@ -44,9 +46,10 @@ class Oracle:
         return self._made[key]
 
     def _neighbours(self, name: str) -> list[str]:
-        """Linked clusters on its network: they tell it of their Pods (decision D31)."""
+        """Linked clusters on its network that are not too old: they tell it of their Pods (decision D31)."""
+        clusters, here = self._clusters, self._clusters[name].network
         peers = sorted(self._truth.links[name])
-        return [peer for peer in peers if self._clusters[peer].network == self._clusters[name].network]
+        return [peer for peer in peers if clusters[peer].network == here and not clusters[peer].older]
 
     def _pods(
         self, peer: str, allocated: _Allocated, *, near: bool
@@ -85,17 +88,28 @@ class Oracle:
             network=commit.network,
         )
         assert broken == [], broken
-        return {
+        made = {
             ADDRESS: {each: encode_address(record).version for each, record in commit.addresses if record},
             AUTHORIZATION: {
                 each: encode_policy(policy).version for each, policy in commit.policies if policy
             },
         }
+        return made | _for_gateways(commit) if cluster.gateway else made
 
 
 def gateway_key(peer: str) -> ObjectKey:
     """The istio-remote Gateway that leads to *peer*."""
     return ObjectKey("istio-system", f"peer-{peer}")
+
+
+def _for_gateways(commit: Commit) -> dict[str, dict[str, str]]:
+    route = encode_route()
+    return {
+        CLUSTER: {name: encode_cluster(each).version for name, each in commit.gateway_clusters if each},
+        ENDPOINT: {name: encode_endpoints(each).version for name, each in commit.gateway_endpoints if each},
+        LISTENER: {name: encode_listener(each).version for name, each in commit.gateway_listeners if each},
+        ROUTE: {route.name: route.version},
+    }
 
 
 def _allocated(replica: Replica) -> _Allocated:

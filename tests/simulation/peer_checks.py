@@ -12,6 +12,7 @@ from peerd.protocol.envelope import DeltaResponse, parse_delta_response
 from peerd.protocol.peer_state import PeerEvent, PeerState
 from peerd.protocol.peer_wire import HEARTBEAT_METHOD, PeerProtocolError, decode_heartbeat
 from tests.simulation.checks import Checks, Run
+from tests.simulation.cluster import SimCluster
 from tests.simulation.guarantees import (
     BOUNDED_STALENESS,
     COMPLETE,
@@ -157,19 +158,18 @@ class PeerChecks(Checks):
     def _all_pods(
         self, replica: Replica, peer: str, exporters: list[str], opened: float, pods: frozenset[str]
     ) -> None:
-        """*pods* are held of the peer: on one network all that are exported, else none."""
-        way = replica.cluster.name, peer
-        if not pods and (
-            len(set(map(self._networks, way))) > 1 or self._truth.absent_since(self.quiet_at, "link", *way)
-        ):
+        """*pods* are held of the peer: on one network all that are exported, else none; nor of an old one."""
+        here, there = replica.cluster, self._cluster(peer)
+        unlinked = self._truth.absent_since(self.quiet_at, "link", here.name, peer)
+        if not pods and (here.network != there.network or there.older or unlinked):
             return
         if not _was_said(self.announced_pods, exporters, pods, opened):
             raise Violation(
                 COMPLETE, f"{replica.name} says it has all of {peer}, and of its Pods {sorted(pods)}"
             )
 
-    def _networks(self, cluster: str) -> str:
-        return next(each.cluster.network for each in self._replicas.values() if each.cluster.name == cluster)
+    def _cluster(self, name: str) -> SimCluster:
+        return next(each.cluster for each in self._replicas.values() if each.cluster.name == name)
 
     def recognised(self, replica: Replica, peer: str) -> None:
         """The peer has said who it is, and that was accepted: signs of life are its own."""

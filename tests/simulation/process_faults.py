@@ -3,8 +3,9 @@
 from random import Random
 
 from tests.simulation.chaos import Chaos
+from tests.simulation.cluster import SimCluster
 from tests.simulation.replica import Replica
-from tests.simulation.upgrades import Newer
+from tests.simulation.upgrades import Newer, Older
 
 
 async def ztunnel_restart(chaos: Chaos, random: Random) -> bool:
@@ -12,6 +13,21 @@ async def ztunnel_restart(chaos: Chaos, random: Random) -> bool:
     chaos.note(client.name, "restarts, remembering nothing")
     await chaos.world.restart_ztunnel(client)
     return True
+
+
+async def gateway_restart(chaos: Chaos, random: Random) -> bool:
+    """A gateway's Pod is replaced, or its connection to peerd breaks."""
+    if not chaos.world.gateways:
+        return False
+    gateway, forgets = random.choice(chaos.world.gateways), random.random() < 0.5
+    chaos.note(gateway.name, "restarts, remembering nothing" if forgets else "its connection breaks")
+    if forgets:
+        await chaos.world.restart_gateway(gateway)
+        return True
+    connections = chaos.world.fabric.of(gateway.name)
+    for connection in connections:
+        connection.drop()
+    return bool(connections)
 
 
 async def ztunnel_stall(chaos: Chaos, random: Random) -> bool:
@@ -74,6 +90,38 @@ async def upgrade(chaos: Chaos, random: Random) -> bool:
             tampered.pop(way, None)
 
     chaos.later(random.uniform(20, 120), roll_back)
+    return True
+
+
+async def downgrade(chaos: Chaos, random: Random) -> bool:
+    """A cluster's control plane is replaced by one of the first version, or that by today's again."""
+    cluster = random.choice(list(chaos.world.clusters.values()))
+    if not all(each.running for each in cluster.replicas):
+        return False
+    return await change_version(chaos, cluster, random.choice((0.5, 5.0)))
+
+
+async def change_version(chaos: Chaos, cluster: SimCluster, seconds: float) -> bool:
+    """Within so many seconds every replica is of the other one."""
+    world, tampered = chaos.world, chaos.world.fabric.tampered
+    ways = [(each.name, other) for each in cluster.replicas for other in world.replicas if other != each.name]
+    if not cluster.older and any(way in tampered for way in ways):
+        return False
+    chaos.note(cluster.name, "is upgraded to today's version" if cluster.older else "is downgraded")
+    for replica in cluster.replicas:
+        await replica.stop()
+        world.validators.ended(replica.name, world.loop.time())
+    cluster.older = not cluster.older
+    for way in ways:
+        if cluster.older:
+            tampered[way] = Older()
+        else:
+            tampered.pop(way, None)
+    for viewer in world.clusters:
+        if cluster.name in world.truth.links[viewer]:
+            world.truth.rerouted(viewer, cluster.name, world.loop.time())
+    for replica in cluster.replicas:
+        _back(chaos, replica, seconds)
     return True
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PEER_PORT = 15012
 XDS_PORT = 15010
+GATEWAY_PORT = 15019
 WRITE_LAG = 5.0  # imports are written at most so many seconds late
 
 
@@ -91,6 +92,7 @@ class Replica:
         self.forgot: list[float] = []  # when it lost its disk
         self.lagged_at = -1.0  # when it last ended with imports that were not written
         self.written_until = 0.0  # up to when at least, when it last ended, all was on disk that it imported
+        self._rests: list[tuple[float, float]] = []  # of all its processes that have ended
         self._ca = ca
         self._seed = seed
         self._fabric = fabric
@@ -161,6 +163,7 @@ class Replica:
         await self.loop.spawn(process, peerd.stop(1.0))
         await self._bury(process, silently=False)
         self.written_until = min(self.loop.time(), self.disk.troubled_since() - WRITE_LAG)
+        self._rests += process.rests
 
     async def crash(self, *, silently: bool) -> None:
         """SIGKILL, or with *silently* the machine loses power: nobody is told and nothing more is written."""
@@ -178,6 +181,10 @@ class Replica:
         self.written_until = min(self.loop.time(), self.disk.troubled_since()) - WRITE_LAG
         if silently and self.disk.lose_power():
             self.written_until -= WRITTEN_BACK
+        self._rests += process.rests
+        for start, end in reversed(self._rests):  # who rests writes nothing
+            if end + WRITE_LAG > self.written_until:
+                self.written_until = min(self.written_until, start - WRITE_LAG)
 
     async def _boot(self, parts: Parts) -> None:
         peerd = Peerd(self.config(), parts)
@@ -203,6 +210,7 @@ class Replica:
             insecure_plaintext_addr=f"{self.name}:{XDS_PORT}",
             peer_addr=f"{self.name}:{PEER_PORT}",
             http_addr="127.0.0.1:0",
+            gateway_addr=f"{self.name}:{GATEWAY_PORT}" if self.cluster.gateway else "",
         )
 
 

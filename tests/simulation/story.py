@@ -47,6 +47,7 @@ class Plan:
     seed: int
     clusters: dict[str, int]
     on_demand: tuple[str, ...]
+    gateways: tuple[str, ...]
     networks: dict[str, str]
     steps: tuple[Step, ...]
 
@@ -77,6 +78,7 @@ def plan_of(seed: int) -> Plan:
     names = CLUSTERS[:count]
     clusters = {name: 2 if count <= 3 and random.random() < 0.15 else 1 for name in names}
     on_demand = tuple(name for name in names if random.random() < 0.3)
+    gateways = tuple(name for name in names if random.random() < 0.25)
     # A fifth of the seeds begins with clusters that share a network.
     flat = random.sample(names, random.randint(2, count)) if random.random() < 0.2 else ()
     steps: list[Step] = []
@@ -89,7 +91,7 @@ def plan_of(seed: int) -> Plan:
             passed += wait
             kinds = FAULTS if quiet or random.random() < 0.6 else USERS
             steps.append(Step(len(steps), phase, wait, draw(random, kinds)))
-    return Plan(seed, clusters, on_demand, dict.fromkeys(flat, SHARED_NETWORK), tuple(steps))
+    return Plan(seed, clusters, on_demand, gateways, dict.fromkeys(flat, SHARED_NETWORK), tuple(steps))
 
 
 def run_seed(seed: int, root: Path, ca: Path) -> Result:
@@ -103,7 +105,15 @@ def run_plan(plan: Plan, root: Path, ca: Path, without: Collection[int] = ()) ->
     holder: dict[str, World] = {}
 
     async def main() -> None:
-        world = World(str(plan.seed), home, ca, plan.clusters, plan.on_demand, networks=plan.networks)
+        world = World(
+            str(plan.seed),
+            home,
+            ca,
+            plan.clusters,
+            plan.on_demand,
+            gateways=plan.gateways,
+            networks=plan.networks,
+        )
         holder["world"] = world
         coverage.count(world.history.transitions)
         with watched_logs(world.fail, world.error_is_due):

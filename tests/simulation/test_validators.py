@@ -9,11 +9,16 @@ import pytest
 from peerd.app import allocator
 from peerd.app import peerd as app
 from peerd.app.allocator import Allocator
+from peerd.app.gateways import Gateways
 from peerd.app.withholding import Withholding
-from peerd.derive import flat_exports
+from peerd.derive import flat_exports, gateway_config
+from peerd.derive.commit import Commit
+from peerd.derive.gateway_endpoints import Member
 from peerd.model.changes import Change
 from peerd.model.federation import FederatedService, Freshness
+from peerd.model.gateway_config import GatewayCluster
 from peerd.model.kube.meta import ObjectKey
+from peerd.model.resource import ResourceChange
 from peerd.model.types import ADDRESS, FEDERATED_SERVICE
 from peerd.peering import dialer, importer, judging
 from peerd.peering.importer import Importer
@@ -21,7 +26,7 @@ from peerd.peering.persistence import ImportJournal
 from peerd.peering.steady import Steady
 from peerd.protocol.heartbeat import HeartbeatClient, HeartbeatRules
 from peerd.protocol.peer_session import PeerSession
-from peerd.protocol.peer_subscription import Put
+from peerd.protocol.peer_subscription import PeerSubscription, Put, Settled
 from peerd.serve.peer_exports import PeerExports
 from peerd.serve.window import MergeWindow
 from peerd.state.keyed_log import KeyedLog
@@ -31,6 +36,7 @@ from tests.simulation.found import (
     another_view,
     answers_that_waited,
     expiry_in_a_sync,
+    old_neighbour,
     ports_of_neighbours,
     somebody_listens_again,
 )
@@ -220,6 +226,11 @@ def passes_on_what_it_is_told(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(flat_exports, "_own_ports", lambda _workload, entry, _exported: entry.ports)
 
 
+def waits_for_what_is_not_known(patch: pytest.MonkeyPatch) -> None:
+    """As it was before old control planes were simulated."""
+    patch.setattr(PeerSubscription, "_unknown", lambda _self, answer: Settled((answer,)))
+
+
 def waits_for_a_slow_disk(patch: pytest.MonkeyPatch) -> None:
     """As it was before disks were simulated."""
     patch.setattr(allocator, "_PATIENCE_SECONDS", 1e9)
@@ -255,12 +266,48 @@ def writes_down_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ImportJournal, "_flushing", lambda _self: iter(()))
 
 
+def lets_anything_be_called(patch: pytest.MonkeyPatch) -> None:
+    """Through gateways."""
+    clusters = gateway_config.clusters
+
+    def more(service: FederatedService) -> dict[str, GatewayCluster]:
+        found = clusters(service)
+        behind = next(iter(found.values())).endpoints
+        return {
+            **found,
+            "db.bank.svc.cluster.local:80": GatewayCluster("db.bank.svc.cluster.local:80", behind),
+        }
+
+    patch.setattr(gateway_config, "clusters", more)
+
+
+def sends_to_others(patch: pytest.MonkeyPatch) -> None:
+    """What came for a service through a gateway."""
+    places = gateway_config.places
+    stranger = Member(bytes((10, 250, 0, 1)))
+    patch.setattr(gateway_config, "places", lambda members, *rest: places([*members, stranger], *rest))
+
+
+def keeps_gateways_in_the_dark(patch: pytest.MonkeyPatch) -> None:
+    """Of what is gone."""
+    resources = Gateways.resources
+
+    def no_news(self: Gateways, commit: Commit) -> Iterator[ResourceChange]:
+        return (each for each in resources(self, commit) if each.resource is not None)
+
+    patch.setattr(Gateways, "resources", no_news)
+
+
 def counts_each_view_alone(patch: pytest.MonkeyPatch) -> None:
     """As it was before flat networks were simulated."""
     patch.setattr(PeerExports, "_level", lambda _self: None)
 
 
 MUTANTS: dict[Mutate, set[str]] = {
+    lets_anything_be_called: {ORIGIN},
+    sends_to_others: {ORIGIN},
+    keeps_gateways_in_the_dark: {LIVENESS},
+    waits_for_what_is_not_known: {LIVENESS},
     waits_for_a_slow_disk: {ISOLATION},
     fails_at_every_change: {KEPT},
     fails_without_a_word: {KEPT},
@@ -292,6 +339,7 @@ MUTANTS: dict[Mutate, set[str]] = {
 
 # What few seeds meet has a scenario.
 SCENES: dict[Mutate, Act] = {
+    waits_for_what_is_not_known: old_neighbour,
     waits_for_a_slow_disk: slow_disk,
     fails_at_every_change: full_disk,
     fails_without_a_word: full_disk,

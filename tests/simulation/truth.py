@@ -32,6 +32,7 @@ class Truth:
         self.generations: dict[str, int] = {}
         self.segments: dict[str, str] = dict.fromkeys(self.clusters, "")
         self.owners: dict[str, str] = {}  # of gateways' addresses: the cluster that had it first
+        self.pods: dict[tuple[str, str], str] = {}  # by cluster and address, those that are gone too
         self._born: dict[tuple[str, str], float] = {}  # cluster, Pod
         self._touched: dict[tuple[str, str], float] = {}
         self._gone: dict[tuple[str, ...], float] = {}

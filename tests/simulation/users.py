@@ -74,6 +74,7 @@ class Users:
             self.clusters[cluster].apply(
                 objects.pod(pod, name, ip, node="node-1", account=f"{name}-{cluster}")
             )
+            self.truth.pods[cluster, ip] = pod
             self.truth.pod_born(cluster, pod, self.loop.time())
             self.validators.expect(cluster, pod, present=True, now=self.loop.time())
         self.truth.touch(cluster, [name], self.loop.time())
@@ -248,6 +249,9 @@ class Users:
         self.truth.services[cluster][name].pods.remove(pod)
         self.clusters[cluster].apply(objects.gone("Pod", "shop", pod))
         self.truth.pod_gone(cluster, pod, self.loop.time())
+        for (where, address), found in self.truth.pods.items():
+            if (where, found) == (cluster, pod):
+                self.validators.gateways.gone(cluster, address, self.loop.time())
         self.validators.expect(cluster, pod, present=False, now=self.loop.time())
 
     def _log(self, where: str, what: str) -> None:

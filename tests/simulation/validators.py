@@ -13,6 +13,8 @@ from tests.simulation.checks import Run
 from tests.simulation.client_checks import ClientChecks
 from tests.simulation.disk_checks import DiskChecks
 from tests.simulation.event_checks import EventChecks
+from tests.simulation.gateway import SimGateway
+from tests.simulation.gateway_checks import GatewayChecks
 from tests.simulation.history import History
 from tests.simulation.peer_checks import PeerChecks
 from tests.simulation.replica import WRITE_LAG, Replica
@@ -33,13 +35,14 @@ class Validators:
         run = Run(history, truth, replicas, self.expiry)
         self.peers = PeerChecks(run)
         self.clients = ClientChecks(run)
+        self.gateways = GatewayChecks(run)
         self.events = EventChecks(history, replicas)
         self.work = WorkChecks(history, replicas)
         self.disks = DiskChecks(history, replicas)
 
     def quiet(self, now: float) -> None:
         """Every view was found equal to the truth."""
-        for checks in (self.peers, self.clients):
+        for checks in (self.peers, self.clients, self.gateways):
             checks.quiet_at, checks.armed = now, True
         self.work.quiet()
 
@@ -93,9 +96,10 @@ class Validators:
         """A Pod of the cluster was made or deleted: its own ztunnels must learn it soon."""
         self.clients.expect(cluster, pod, present=present, now=now)
 
-    def look(self, now: float, clients: Sequence[SimZtunnel]) -> None:
+    def look(self, now: float, clients: Sequence[SimZtunnel], gateways: Sequence[SimGateway]) -> None:
         """What must be so by now."""
         self.clients.look(now, clients)
+        self.gateways.look(now, gateways)
         self.peers.look(now)
         self.events.look(now)
         self.disks.look(now)

@@ -1,21 +1,25 @@
 """Clusters, ztunnels and a network in one loop, watched all the time: what operators work on."""
 
 import asyncio
-from collections.abc import Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from pathlib import Path
 from random import Random
 from types import MappingProxyType
 from typing import Any
 
+from peerd.model.changes import ObjectChange
 from peerd.model.types import ADDRESS, AUTHORIZATION
+from peerd.protocol.envelope import DeltaResponse
 from peerd.protocol.peer_state import PeerState
+from peerd.transport.base import PeerCertificate
 from tests.simulation.cluster import SimCluster
+from tests.simulation.gateway import IDENTITY, NAME, SimGateway
 from tests.simulation.guarantees import LIVENESS, NO_ERRORS
 from tests.simulation.history import History, Violation
-from tests.simulation.loop import Process, VirtualLoop
+from tests.simulation.loop import EPOCH, Process, VirtualLoop
 from tests.simulation.network import Fabric, Host, SimChannel
 from tests.simulation.oracle import Oracle, gateway_key
-from tests.simulation.replica import XDS_PORT, Replica
+from tests.simulation.replica import GATEWAY_PORT, XDS_PORT, Replica
 from tests.simulation.streams import Parcel
 from tests.simulation.truth import Truth
 from tests.simulation.users import Users
@@ -42,6 +46,7 @@ class World(Users):
         ca: a CA directory.
         names: the clusters, and how many replicas of peerd each has.
         on_demand: clusters that also have a ztunnel that asks for single names.
+        gateways: clusters that have an east-west gateway which their own peerds configure.
         networks: of clusters that begin on another than their own `<name>-net`.
     """
 
@@ -53,6 +58,7 @@ class World(Users):
         names: Mapping[str, int],
         on_demand: Collection[str] = (),
         *,
+        gateways: Collection[str] = (),
         networks: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -83,10 +89,16 @@ class World(Users):
                 objects.namespace("shop"),
                 objects.node("node-1", name, f"{name}-a"),
             )
+            if name in gateways:
+                cluster.gateway = True
+                cluster.apply(_own_gateway())
         self.ztunnels = [SimZtunnel(f"zt-{name}", name, self._connect(name), self) for name in names]
         self.ztunnels += [
             SimZtunnel(f"zo-{name}", name, self._connect(name, "zo"), self, on_demand=ASKED)
             for name in on_demand
+        ]
+        self.gateways = [
+            SimGateway(f"gw-{name}", name, self._connect_gateway(name), self) for name in gateways
         ]
         self._processes: dict[str, Process] = {}
         self.failure: BaseException | None = None
@@ -98,8 +110,8 @@ class World(Users):
     async def start(self) -> None:
         """Every cluster and every ztunnel."""
         await asyncio.gather(*(replica.start() for replica in self.replicas.values()))
-        for client in self.ztunnels:
-            self.start_ztunnel(client)
+        for client in (*self.ztunnels, *self.gateways):
+            self.start_client(client)
         self._watching.append(asyncio.ensure_future(self._tick()))
 
     async def close(self) -> None:
@@ -115,8 +127,8 @@ class World(Users):
         for replica in self.replicas.values():
             await replica.crash(silently=True)
 
-    def start_ztunnel(self, client: SimZtunnel) -> None:
-        """Run a ztunnel as a process of its own."""
+    def start_client(self, client: SimZtunnel | SimGateway) -> None:
+        """Run a ztunnel or a gateway as a process of its own."""
         process = self._processes[client.name] = Process(client.name)
         task = self.loop.spawn(process, client.run())
         task.add_done_callback(self._ended)
@@ -127,13 +139,23 @@ class World(Users):
 
     async def restart_ztunnel(self, client: SimZtunnel) -> None:
         """The Pod is replaced: it remembers nothing."""
+        await self._end(client)
+        fresh = SimZtunnel(client.name, client.cluster, client._connect, self, on_demand=client.on_demand)
+        self.ztunnels[self.ztunnels.index(client)] = fresh
+        self.start_client(fresh)
+
+    async def restart_gateway(self, gateway: SimGateway) -> None:
+        """The same of a gateway."""
+        await self._end(gateway)
+        fresh = SimGateway(gateway.name, gateway.cluster, gateway.connect, self)
+        self.gateways[self.gateways.index(gateway)] = fresh
+        self.start_client(fresh)
+
+    async def _end(self, client: SimZtunnel | SimGateway) -> None:
         await self.loop.kill(self._processes.pop(client.name))
         for connection in self.fabric.of(client.name):
             connection.vanish(client.name)
             connection.vanish(connection.other(client.name), after=True)
-        fresh = SimZtunnel(client.name, client.cluster, client._connect, self, on_demand=client.on_demand)
-        self.ztunnels[self.ztunnels.index(client)] = fresh
-        self.start_ztunnel(fresh)
 
     async def pass_time(self, seconds: float) -> None:
         """Let time pass; a violation seen meanwhile is raised here."""
@@ -181,6 +203,10 @@ class World(Users):
         """`Observer.after`."""
         self._guard(lambda: self.validators.after(client, response))
 
+    def gateway_told(self, gateway: SimGateway, response: DeltaResponse) -> None:
+        """`gateway.Observer.gateway_told`."""
+        self._guard(lambda: self.validators.gateways.before(gateway, response))
+
     def fail(self, failure: BaseException) -> None:
         """The first violation counts; `pass_time` raises it."""
         if self.failure is None:
@@ -188,14 +214,14 @@ class World(Users):
             self.history.note("violation", str(failure))
             self.failure = failure
 
-    def error_is_due(self, process: Process | None, event: str) -> bool:
-        """Whether a peerd had to log that error (disk_checks.py)."""
+    def error_is_due(self, process: Process | None, event: Mapping[str, Any]) -> bool:
+        """Whether a peerd had to log that error, an event of structlog (disk_checks.py)."""
         due = False
 
         def ask() -> None:
             nonlocal due
             due = True  # a violation says more than that there was an error
-            due = self.validators.disks.says(process, event)
+            due = self.validators.disks.says(process, event["event"])
 
         self._guard(ask)
         return due
@@ -252,22 +278,36 @@ class World(Users):
             for type_url in (ADDRESS, AUTHORIZATION):
                 due = client.due(type_url, expected[client.at][type_url], replica)
                 wrong += _compare(f"{client.name} holds", due, client.versions(type_url))
+        for gateway in self.gateways:
+            if gateway.at not in expected:
+                wrong.append(f"{gateway.name} is not connected")
+                continue
+            for type_url, held in gateway.held.items():
+                due = gateway.due(type_url, expected[gateway.at][type_url])
+                wrong += _compare(f"{gateway.name} holds", due, held)
         return wrong
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(1.0)
-            self._guard(lambda: self.validators.look(self.loop.time(), self.ztunnels))
+            self._guard(lambda: self.validators.look(self.loop.time(), self.ztunnels, self.gateways))
 
     def _connect(self, name: str, kind: str = "zt") -> Any:
-        client = f"{kind}-{name}"
-        cluster = self.clusters[name]
-        for replica in cluster.replicas:
+        host, local = self._near(f"{kind}-{name}", name), self.clusters[name].local
+        return lambda: SimChannel(host, f"{local}:{XDS_PORT}")
+
+    def _connect_gateway(self, name: str) -> Callable[[], SimChannel]:
+        host, local = self._near(f"gw-{name}", name), self.clusters[name].local
+        host.certificate = PeerCertificate((IDENTITY,), f"gw-{name}", EPOCH + 1e9)
+        return lambda: SimChannel(host, f"{local}:{GATEWAY_PORT}")
+
+    def _near(self, client: str, name: str) -> Host:
+        """The host of a client within a cluster."""
+        for replica in self.clusters[name].replicas:
             for source, target in ((client, replica.name), (replica.name, client)):
                 self.fabric.link(source, target).latency = (0.0001, 0.002)
         self.fabric.keepalive[client] = _KEEPALIVE
-        host = Host(self.fabric, client)
-        return lambda: SimChannel(host, f"{cluster.local}:{XDS_PORT}")
+        return Host(self.fabric, client)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and task.exception() is not None:
@@ -275,6 +315,17 @@ class World(Users):
 
     def _loop_failed(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self.fail(Violation(NO_ERRORS, f"{context.get('message')}: {context.get('exception')!r}"))
+
+
+def _own_gateway() -> ObjectChange:
+    tree = {
+        "metadata": {"name": NAME, "namespace": "istio-system"},
+        "spec": {
+            "gatewayClassName": "istio-eastwest",
+            "listeners": [{"name": "mesh", "port": 15008, "protocol": "HBONE"}],
+        },
+    }
+    return objects.put("Gateway", tree)
 
 
 def _compare(what: str, expected: dict[str, str], found: dict[str, str]) -> list[str]:

@@ -54,6 +54,7 @@ class SimZtunnel:
         self.policies: dict[str, Authorization] = {}
         self.connected_since = -1.0  # virtual seconds; -1 while there is no answered stream
         self.at = ""  # the host of the replica that it is connected to
+        self.opened_at = -1.0  # and since when
         self.born = 0.0  # virtual seconds
         self.asked: Counter[str] = Counter()  # names it asked for once more on this stream
         self.rests = False
@@ -86,7 +87,7 @@ class SimZtunnel:
             channel = self._connect()
             try:
                 stream = await channel.open(DELTA_METHOD, {"clusterid": self.cluster})
-                self.at = channel.host
+                self.at, self.opened_at = channel.host, asyncio.get_running_loop().time()
                 self.asked.clear()
                 for request in self._machine.start():
                     await stream.send(request)

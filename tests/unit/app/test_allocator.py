@@ -48,7 +48,7 @@ class Cluster:
         self.table.close()
         self.takeovers.close()
 
-    def fails(self):
+    def fails(self, *_allocations):
         raise StateError(self.path, "no space left on device", "free some space")
 
     def on_disk(self):
