@@ -19,7 +19,7 @@ from peerd.app.own_cluster import OwnCluster
 from peerd.app.parts import Parts
 from peerd.app.picture import stream_views
 from peerd.app.pipeline import Pipeline
-from peerd.app.problems import Problems
+from peerd.app.problems import DERIVED, Problems
 from peerd.app.proof import Proof
 from peerd.app.settings import settings_of
 from peerd.app.views import Views, ca_view
@@ -248,7 +248,7 @@ class Peerd:
     async def _committed(self, commit: Commit) -> Sequence[Change]:
         """What follows from one revision of derivation; returns what derivation must hear at once."""
         for key, diagnostic in commit.diagnostics:
-            self.problems.replace(f"derive/{key}", () if diagnostic is None else (diagnostic,))
+            self.problems.replace(f"{DERIVED}{key}", () if diagnostic is None else (diagnostic,))
         self.federation.committed(commit)
         self.gateways.committed(commit)
         if self._generation is not None:
@@ -265,6 +265,7 @@ class Peerd:
         await self.objects.complete.wait()
         self._not_ready = "addresses of global names are not recorded yet"
         await self.derived()
+        self.problems.complete()
         self.pods.synced = True
         self.federation.follow_gateways()
         # What was restored of peers that are no longer linked is withdrawn before anybody is served.

@@ -1,10 +1,16 @@
-"""Every present problem in what users wrote: logged once when it appears, shown until it is mended."""
+"""Every present problem in what users wrote: logged once when it appears, shown until it is mended.
+
+What derivation says is logged from `complete` on: before, an object may only be ahead of what it names.
+"""
 
 from collections.abc import Callable, Iterable
 
 import structlog
 
 from peerd.model.diagnostic import Diagnostic, Severity
+
+DERIVED = "derive/"
+"""How places of derivation begin."""
 
 log = structlog.get_logger("peerd.problems")
 
@@ -20,6 +26,7 @@ class Problems:
         changed: Callable[[str, tuple[Diagnostic, ...], tuple[Diagnostic, ...]], None] | None = None,
     ) -> None:
         self._present: dict[str, tuple[Diagnostic, ...]] = {}
+        self._complete = False
         self._changed = changed
 
     def replace(self, place: str, diagnostics: Iterable[Diagnostic]) -> None:
@@ -30,11 +37,18 @@ class Problems:
             self._present[place] = now
         else:
             self._present.pop(place, None)
-        for diagnostic in now:
+        for diagnostic in now if self._complete or not place.startswith(DERIVED) else ():
             if diagnostic not in before:
                 _say(diagnostic)
         if self._changed is not None and now != before:
             self._changed(place, before, now)
+
+    def complete(self) -> None:
+        """All that there is has been derived once."""
+        self._complete = True
+        for place, found in self._present.items():
+            for diagnostic in found if place.startswith(DERIVED) else ():
+                _say(diagnostic)
 
     def present(self) -> tuple[Diagnostic, ...]:
         """All of them, sorted."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from peerd.app.problems import DERIVED
 from peerd.app.settings import settings_of
 from peerd.derive.commit import Commit
 from peerd.kubeapi.base import ApiTransport
@@ -152,7 +153,7 @@ class Publishing:
 
     def problem(self, place: str, before: Sequence[Diagnostic], now: Sequence[Diagnostic]) -> None:
         """Diagnostics as `peerd.app.problems.Problems` has them."""
-        self._statuses.problem(place.removeprefix("derive/"), before, now)
+        self._statuses.problem(place.removeprefix(DERIVED), before, now)
         for each in before:
             self._untold.pop((place, each), None)
         for each in now:

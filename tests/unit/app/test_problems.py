@@ -70,3 +70,20 @@ def test_what_is_present_is_sorted_and_named_once():
     problems.replace("y", [problem("b"), problem("a")])
     problems.replace("x", [problem("b")])
     assert problems.present() == (problem("a"), problem("b"))
+
+
+def test_what_derivation_says_of_a_half_known_world_is_not_logged():
+    """Only what is still so when all is known; other places speak at once, and so does it from then on."""
+    problems = Problems()
+    with capture_logs() as logs:
+        problems.replace("API server", [problem("refused")])
+        problems.replace("derive/x", [problem("a")])
+        problems.replace("derive/y", [problem("b")])
+        problems.replace("derive/x", ())
+    assert [entry["object"] for entry in logs] == ["Pod/shop/refused"]
+    assert problems.present() == (problem("b"), problem("refused"))
+    with capture_logs() as logs:
+        problems.complete()
+        problems.replace("derive/y", [problem("b")])
+        problems.replace("derive/z", [problem("c")])
+    assert [entry["object"] for entry in logs] == ["Pod/shop/b", "Pod/shop/c"]
