@@ -1,6 +1,6 @@
 """What peerd generates, wired: commits to the writer, objects that lie in the cluster back to derivation."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from peerd.derive.allocation import choose
 from peerd.derive.commit import Commit
@@ -35,7 +35,10 @@ class Generation:
         self._writer = writer
         self._emit = emit
         self._objects = GeneratedObjects(writer)
-        self._recorded: dict[str, tuple[str, Takeover]] = {}
+        # A service may have several entries, and two for a moment while one moves: each records its takeover.
+        self._takeovers: dict[str, dict[str, Takeover]] = {}
+        self._service_of: dict[str, str] = {}
+        self._heard: dict[str, Takeover] = {}
         self._allocations = RecordedAllocations(
             record=self._objects.addresses,
             emit=emit,
@@ -58,7 +61,7 @@ class Generation:
         """Generated objects as they lie in the cluster: what is recorded there, derivation hears (D5)."""
         self._objects.observe(changes)
         self._allocations.own(changes)
-        remembered = [change for change in map(self._takeover, changes) if change is not None]
+        remembered = [told for change in changes for told in self._takeover(change)]
         if remembered:
             self._emit(remembered)
 
@@ -66,20 +69,27 @@ class Generation:
         """Objects of users, of which ServiceEntries may want addresses."""
         self._allocations.users(changes)
 
-    def _takeover(self, change: OwnChange) -> Change | None:
-        """The takeover that a ServiceEntry records, where that changed (decision D23)."""
+    def _takeover(self, change: OwnChange) -> Iterator[Change]:
+        """The takeovers that ServiceEntries record, where they changed: over with the last record (D23)."""
         if change.kind != SERVICE_ENTRY.kind:
-            return None
+            return
         name = str(change.key)
         service, found = ("", None) if change.object is None else takeover_of(change.object)
-        before = self._recorded.pop(name, None)
+        before = self._service_of.pop(name, None)
+        if before is not None:
+            del self._takeovers[before][name]
         if found is not None:
-            self._recorded[name] = service, found
-        if before is not None and (found is None or before[0] != service):
-            return TakeoverChange(before[0], None)
-        if found is None or before == (service, found):
-            return None
-        return TakeoverChange(service, found)
+            self._service_of[name] = service
+            self._takeovers.setdefault(service, {})[name] = found
+        for each in sorted(self._takeovers.keys() & {before, service}):
+            records = self._takeovers[each]
+            if not records:
+                del self._takeovers[each]
+                del self._heard[each]
+                yield TakeoverChange(each, None)
+            elif (now := records[min(records)]) != self._heard.get(each):
+                self._heard[each] = now
+                yield TakeoverChange(each, now)
 
     def look(self, unheard: frozenset[str], unsynced: frozenset[str] = frozenset()) -> None:
         """All that sources and known peers say is derived; once a second, for a Lease may have been gained.

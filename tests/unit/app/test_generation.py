@@ -2,6 +2,7 @@
 
 import random
 
+import msgspec
 import pytest
 
 from peerd.app.generation import Generation
@@ -132,6 +133,22 @@ async def test_recorded_takeover_is_heard_of_at_the_next_start():
     second = Rig(FakeObjects())
     second._watch(*NAME, first.api.get(*NAME))
     assert second.said(TakeoverChange) == [TakeoverChange("shop/reviews", Takeover())]
+
+
+@pytest.mark.parametrize("other", ["shop/autogen.svc.shop.reviews", "istio-system/autogen.shop.reviews"])
+async def test_takeover_is_over_only_with_its_last_record(other):
+    """Of several entries of a service, as while one moves, one may go: the others still record it."""
+    namespace, _, name = other.partition("/")
+    second = msgspec.structs.replace(ENTRY, namespace=namespace, name=name, hosts=("b.example",))
+    rig = Rig()
+    await rig.commit(
+        takeovers=[("shop/reviews", Takeover())], generated=((KEY, ENTRY), (f"ServiceEntry/{other}", second))
+    )
+    assert rig.said(TakeoverChange) == [TakeoverChange("shop/reviews", Takeover())]
+    await rig.commit(generated=((KEY, None),))
+    assert len(rig.said(TakeoverChange)) == 1
+    await rig.commit(generated=((f"ServiceEntry/{other}", None),))
+    assert rig.said(TakeoverChange)[1:] == [TakeoverChange("shop/reviews", None)]
 
 
 async def test_deleted_entry_takes_its_record_along():
