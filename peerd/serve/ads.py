@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import structlog
 
+from peerd.encode.older_ztunnel import rejects_passthrough, without_passthrough
 from peerd.limits import ACK_OVERDUE_S, WRITE_DEADLINE_S
 from peerd.model.caller import Caller
 from peerd.model.clock import Clock
@@ -201,6 +202,7 @@ class AdsService:
             first_answers=self._first_answers,
             judge=_Judge(self, caller, connection),
             pushed=self._count_push,
+            wording=_wording,
         )
         self._streams[running] = None
         try:
@@ -280,6 +282,14 @@ class AdsService:
                 stream.check()
             if turn % 2 and not self._first_answers.used:
                 self._store.forget_frames()
+
+
+def _wording(node: Node) -> Callable[[str, bytes], bytes] | None:
+    return _for_older_ztunnels if rejects_passthrough(node.text("ISTIO_VERSION")) else None
+
+
+def _for_older_ztunnels(type_url: str, message: bytes) -> bytes:
+    return without_passthrough(message) if type_url == ADDRESS else message
 
 
 class _Judge:

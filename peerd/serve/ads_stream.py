@@ -13,7 +13,7 @@ from typing import Protocol
 import structlog
 
 from peerd.model.clock import Clock
-from peerd.protocol.envelope import DeltaRequest, parse_ack, parse_delta_request
+from peerd.protocol.envelope import DeltaRequest, Node, parse_ack, parse_delta_request
 from peerd.protocol.errors import ProtocolError
 from peerd.protocol.server import DeltaServer, Outgoing
 from peerd.serve.admission import FirstAnswers
@@ -23,6 +23,10 @@ log = structlog.get_logger("peerd.ads")
 
 _LARGE_REQUEST = 64 * 1024  # bytes past which requests are taken one at a time over all streams
 _LARGE_ANSWER = 64 * 1024  # bytes past which a first answer counts as in flight
+
+
+Wording = Callable[[Node], Callable[[str, bytes], bytes] | None]
+"""From a client's node to what makes its messages, of a type URL and as everybody's are."""
 
 
 class Judge(Protocol):
@@ -48,6 +52,7 @@ class AdsStream:
         first_answers: the bound on bytes in flight.
         judge: sees each request before the machine does, and each refusal of what was sent.
         pushed: told of each response that was written.
+        wording: how messages of a type are put to the client that a node is, None for as they are.
     """
 
     __slots__ = (
@@ -62,6 +67,8 @@ class AdsStream:
         "_stream",
         "_timer",
         "_turns",
+        "_wording",
+        "_words",
         "machine",
     )
 
@@ -75,6 +82,7 @@ class AdsStream:
         first_answers: FirstAnswers,
         judge: Judge,
         pushed: Callable[[Outgoing], None],
+        wording: Wording | None = None,
     ) -> None:
         self.machine = machine
         self._stream = stream
@@ -83,6 +91,8 @@ class AdsStream:
         self._first_answers = first_answers
         self._judge = judge
         self._pushed = pushed
+        self._wording = wording
+        self._words: Callable[[str, bytes], bytes] | None = None
         self._loop = asyncio.get_running_loop()
         self._idle: asyncio.Future[Outgoing] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -169,6 +179,8 @@ class AdsStream:
             return
         request = parse_delta_request(message)
         self._judge(request)
+        if request.node is not None and self._wording is not None:
+            self._words = self._wording(request.node)
         if self.machine.receive(request, self._clock.monotonic()):
             self._judge.refused(request)
 
@@ -187,6 +199,8 @@ class AdsStream:
 
     async def _send(self, outgoing: Outgoing) -> None:
         message = outgoing.frame.message
+        if self._words is not None:
+            message = self._words(outgoing.type_url, message)
         if not outgoing.first or len(message) < _LARGE_ANSWER:
             await self._stream.send(message)
             return

@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from peerd.derive.service_entries import PASSTHROUGH
+from peerd.encode.address import decode_address, encode_address
+from peerd.model import service as services
 from peerd.model.caller import Caller, CallerKind
 from peerd.model.identity import SpiffeId
+from peerd.model.resource import ResourceChange
 from peerd.model.types import ADDRESS, AUTHORIZATION, DEBUG_SYNCZ, DELTA_METHOD, FEDERATED_SERVICE
 from peerd.protocol.client import DeltaClient
 from peerd.protocol.envelope import DeltaResponse, Node, delta_request, parse_delta_response
@@ -222,6 +226,26 @@ async def test_the_registry_shows_how_far_each_stream_has_got() -> None:
         await stream.half_close()
         assert await stream.receive() is None
         await until(lambda: len(service.registry) == 0)
+
+
+async def test_an_older_ztunnel_is_told_services_in_its_words() -> None:
+    """It would reject PASSTHROUGH and never be ready (wire-contract §6 no. 9, 18); a newer one takes it."""
+    through = encode_address(services.Service("p", "ns", "p.ns", load_balancing=PASSTHROUGH))
+    async with running() as service:
+        service.publish(ResourceChange(ADDRESS, through.name, through))
+        modes = {}
+        for version in ("1.27.5", "1.28.0"):
+            node = Node(NODE.id, "", {**NODE.metadata, "ISTIO_VERSION": version})
+            stream = await service.open(delta_request(ADDRESS, node=node), delta_request(AUTHORIZATION))
+            await response(stream)
+            (resource,) = (await response(stream)).resources
+            record = decode_address(resource.payload)
+            assert isinstance(record, services.Service)
+            assert record.load_balancing is not None
+            modes[version] = record.load_balancing.mode
+            assert resource.version == through.version
+            await stream.cancel()
+        assert modes == {"1.27.5": services.Mode.UNSPECIFIED, "1.28.0": services.Mode.PASSTHROUGH}
 
 
 async def test_a_refusal_is_counted_once_for_each_response() -> None:
