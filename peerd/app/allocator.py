@@ -100,16 +100,17 @@ class Allocator:
         self.diagnostics = self._allocations.diagnostics
         return self._told(recorded)
 
-    async def recorded(self) -> None:
-        """Wait until nothing is being written.
+    async def recorded(self) -> bool:
+        """Wait until what is being written is; whether there was anything, of which `settle` has yet to tell.
 
         Where nothing was recorded at the start, also until nothing fails: names that others know would seem
         to be gone for want of an address. It is so until `retain_wanted`.
         """
-        await self._finished()
+        waited = await self._finished()
         while self._new and self._failing:
             await self._written.wait()
-            await self._finished()
+            waited = await self._finished()
+        return waited
 
     async def close(self) -> None:
         """Retry nothing more, and let what is being written come to its end."""
@@ -117,11 +118,13 @@ class Allocator:
             self._timer.cancel()
         await self._finished()
 
-    async def _finished(self) -> None:
+    async def _finished(self) -> bool:
         recording = self._recording
-        if recording is not None:
-            await asyncio.wait({recording})
-            recording.exception()  # `settle` tells of it, unless there is none any more
+        if recording is None:
+            return False
+        await asyncio.wait({recording})
+        recording.exception()  # `settle` tells of it, unless there is none any more
+        return True
 
     def _write(self, words: Callable[[], None]) -> None:
         """Say it to the records, or once they are not the writing thread's any more."""

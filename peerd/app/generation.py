@@ -135,8 +135,9 @@ class Generation:
     def retain_wanted(self) -> None:
         """Nothing: an address goes with its object."""
 
-    async def recorded(self) -> None:
+    async def recorded(self) -> bool:
         """Nothing is written to a disk."""
+        return False
 
     async def close(self) -> None:
         """Nothing is pending here."""

@@ -191,8 +191,8 @@ class Peerd:
     async def derived(self) -> None:
         """Wait until all that came is derived, with addresses that the disk has yet to take."""
         await self.pipeline.quiet()
-        await self._allocator.recorded()
-        await self.pipeline.quiet()
+        while await self._allocator.recorded():  # and what was wanted meanwhile
+            await self.pipeline.quiet()
 
     async def finished(self) -> None:
         """Wait until a part fails, and raise what it failed with."""

@@ -77,7 +77,7 @@ class ClientChecks(Checks):
             return
         if key[0] == "pod" and not self._replicas[client.at].knows("Pod", key[-1]):
             return  # it moved from one replica to another, which has not seen that Pod yet
-        exporters = self._truth.exporters(client.cluster, key[-1])
+        exporters = self._truth.exporters(client.cluster, key[2] if key[0] == "global" else key[-1])
         raise Violation(
             NO_PHANTOM_DELETE,
             f"{client.name} was told that {name} is gone, and it is not: exported by {exporters}",

@@ -182,7 +182,8 @@ class Replica:
         if silently and self.disk.lose_power():
             self.written_until -= WRITTEN_BACK
         self._rests += process.rests
-        for start, end in reversed(self._rests):  # who rests writes nothing
+        # Who rests writes nothing, and a disk in trouble takes nothing: all of that was written late.
+        for start, end in sorted([*self._rests, *self.disk.troubled], reverse=True):
             if end + WRITE_LAG > self.written_until:
                 self.written_until = min(self.written_until, start - WRITE_LAG)
 

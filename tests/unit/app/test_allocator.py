@@ -194,7 +194,7 @@ async def test_a_slow_disk_holds_others_up_for_a_moment_only(cluster, monkeypatc
     assert allocator.diagnostics == ()
     assert cluster.again == 0
     go_on.set()
-    await allocator.recorded()
+    assert await allocator.recorded()
     assert cluster.again == 1
     assert told(await allocator.settle()) == {"a": 1}
     assert cluster.on_disk() == ["a"]
@@ -203,6 +203,7 @@ async def test_a_slow_disk_holds_others_up_for_a_moment_only(cluster, monkeypatc
     assert (host.host, takeover.service) == ("b", "shop/b")
     assert cluster.on_disk() == ["a", "b"]
     assert await allocator.settle() == []
+    assert not await allocator.recorded(), "nothing is left to wait for"
 
 
 async def test_a_new_state_directory_must_take_what_is_wanted(cluster, monkeypatch):
