@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import itertools
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +33,10 @@ PUSHED = 330  # bytes of one push, as measured on istiod
 STATIC = 200  # payload bytes of a resource that only lies there: a Pod's
 
 
-def resource(name: str, payload: bytes) -> ResourceChange:
+def resource(name: str, payload: bytes, type_url: str = ADDRESS) -> ResourceChange:
     version = version_of(payload)
-    return ResourceChange(ADDRESS, name, Resource(name, version, frame(name, version, HEADER, payload)))
+    header = HEADER if type_url == ADDRESS else any_header(type_url)
+    return ResourceChange(type_url, name, Resource(name, version, frame(name, version, header, payload)))
 
 
 def stamped(size: int) -> bytes:
@@ -48,8 +51,8 @@ async def anybody(_stream: Stream) -> Caller:
 class Peerd:
     """The real thing, without what is in front of the store."""
 
-    def __init__(self) -> None:
-        self.store = ResourceStore((AUTHORIZATION, ADDRESS), "bench")
+    def __init__(self, **store: int) -> None:
+        self.store = ResourceStore((AUTHORIZATION, ADDRESS), "bench", **store)
         self.registry = ConnectionRegistry()
         self.service = AdsService(
             self.store,
@@ -87,8 +90,23 @@ class Peerd:
         for _ in range(changes):
             self.store.commit([resource(f"churn-{next(self._numbers) % 50:02d}", stamped(self._size))])
 
+    def replace(self) -> None:
+        """One of fifty goes and another comes, as Pods do; now and then a policy too."""
+        number = next(self._numbers)
+        changes = [
+            ResourceChange(ADDRESS, f"churn-{number - 50}", None),
+            resource(f"churn-{number}", stamped(self._size)),
+        ]
+        if number % 10 == 0:
+            changes += [
+                ResourceChange(AUTHORIZATION, f"ns/churn-{number - 50}", None),
+                resource(f"ns/churn-{number}", stamped(self._size), AUTHORIZATION),
+            ]
+        self.store.commit(changes)
+
     def counts(self) -> Command:
         return {
+            "followed": self.service.followed,
             "pushes": sum(self.registry.pushes.values()),
             "bytes": sum(self.registry.pushed_bytes.values()),
             "streams": len(self.registry),
@@ -157,11 +175,21 @@ def response(body: bytes) -> bytes:
     return body + field(4, ADDRESS.encode()) + field(5, b"bench-1000-1001")
 
 
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 class Control:
     """Takes the benchmark's commands."""
 
     def __init__(self, kind: str, tls: FixedTls) -> None:
-        self._stage: Any = Peerd() if kind == "peerd" else Bare(parse=kind == "parsing")
+        match kind:
+            case "peerd":
+                self._stage: Any = Peerd()
+            case "soak":
+                self._stage = Peerd(log_names=500)
+            case _:
+                self._stage = Bare(parse=kind == "parsing")
         self._server = GrpcServer(
             "127.0.0.1:0", self._stage.handlers, tls=tls, options=GrpcOptions(max_age=0)
         )
@@ -179,7 +207,8 @@ class Control:
             case "churn":
                 return await self._churned(command["rate"], command["seconds"], command.get("merge", 1))
             case "churn-on":
-                self._churn = asyncio.ensure_future(self._forever(command["rate"]))
+                change = self._stage.replace if command.get("replace") else lambda: self._stage.push(1)
+                self._churn = asyncio.ensure_future(self._forever(command["rate"], change))
                 return {}
             case "churn-off":
                 assert self._churn is not None
@@ -191,7 +220,14 @@ class Control:
                 forget_peak()
             case "collect":
                 gc.collect()
-        return {**usage(), **self._stage.counts(), "tasks": len(asyncio.all_tasks())}
+                ctypes.CDLL(None).malloc_trim(0)  # what is free but kept for later use is not held
+        return {
+            **usage(),
+            **self._stage.counts(),
+            "tasks": len(asyncio.all_tasks()),
+            "files": open_files(),
+            "blocks": sys.getallocatedblocks(),
+        }
 
     async def _churned(self, rate: float, seconds: float, merge: int) -> Command:
         before, start = {**usage(), **self._stage.counts()}, time.monotonic()
@@ -203,9 +239,9 @@ class Control:
         after = {**usage(), **self._stage.counts()}
         return {key: after[key] - before[key] for key in ("cpu", "pushes", "bytes")}
 
-    async def _forever(self, rate: float) -> None:
+    async def _forever(self, rate: float, change: Callable[[], None]) -> None:
         while True:
-            self._stage.push(1)
+            change()
             await asyncio.sleep(1 / rate)
 
 

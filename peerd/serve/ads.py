@@ -215,6 +215,11 @@ class AdsService:
         """How many names are withheld at this moment, counted for each client (decision D13)."""
         return sum(stream.machine.withholding for stream in self._streams)
 
+    @property
+    def followed(self) -> int:
+        """How many names, aliases and groups are followed by streams without the wildcard."""
+        return len(self._interest)
+
     def judge(self, caller: Caller, connection: Connection, request: DeltaRequest) -> None:
         """Look at a request before the machine does; raises StreamClosed where it is refused."""
         if request.type_url not in connection.asked:
