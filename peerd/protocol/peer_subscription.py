@@ -18,7 +18,15 @@ from peerd.limits import PEER_REASON_CHARACTERS, PEER_REFUSED_BYTES, PEER_VERSIO
 from peerd.model.digest import digest
 from peerd.model.record import Record
 from peerd.protocol.envelope import DeltaResponse, Node, delta_request
-from peerd.protocol.peer_wire import SYNC_NAME, PeerProtocolError, Sync, SyncState, decode_sync, offer
+from peerd.protocol.peer_wire import (
+    RESERVED,
+    SYNC_NAME,
+    PeerProtocolError,
+    Sync,
+    SyncState,
+    decode_sync,
+    offer,
+)
 
 _ENTRY_BYTES = 250  # what a name and a version cost beside their characters
 
@@ -99,7 +107,7 @@ class PeerSubscription:
             seen.add(resource.name)
             if resource.name == SYNC_NAME:
                 sync = decode_sync(resource.payload)
-            else:
+            elif not resource.name.startswith(RESERVED):
                 puts.append(Put(resource.name, resource.version, resource.payload))
         return Delivery(
             type_url=self.type_url,

@@ -15,6 +15,8 @@ HEARTBEAT_METHOD = "/peerd.peering.v1.PeeringService/Heartbeat"
 SYNC_TYPE = "type.googleapis.com/peerd.peering.v1.Sync"
 
 # Names of resources never begin with `@`.
+RESERVED = "@"
+"""Names that begin so are the protocol's; one that we do not know is a later version's (specification §2)."""
 SYNC_NAME = "@sync"
 DIGEST_NAME = "@digest"
 

@@ -170,6 +170,20 @@ def test_updates_after_the_sync_sweep_nothing() -> None:
     assert subscription.imported == {"a/2": "v2"}
 
 
+def test_a_reserved_name_that_we_do_not_know_is_a_later_versions_and_no_resource() -> None:
+    """It is neither kept nor refused nor in a digest, in the first sync and after it."""
+    subscription = Importing(FEDERATED_SERVICE, {}, "")
+    subscription.open()
+    settled, (ack,) = step(
+        subscription, response({"@hint": "1", "a/1": "v1"}, sync=marker(SyncState.COMPLETE, {"a/1": "v1"}))
+    )
+    assert settled.synced
+    assert ack.error is None
+    delivery = subscription.read(response({"@hint": "2"}))
+    assert delivery.puts == ()
+    assert subscription.imported == {"a/1": "v1"}
+
+
 @pytest.mark.parametrize(
     ("resources", "words"),
     [
