@@ -270,8 +270,8 @@ def lets_anything_be_called(patch: pytest.MonkeyPatch) -> None:
     """Through gateways."""
     clusters = gateway_config.clusters
 
-    def more(service: FederatedService) -> dict[str, GatewayCluster]:
-        found = clusters(service)
+    def more(service: FederatedService, *rest: object) -> dict[str, GatewayCluster]:
+        found = clusters(service, *rest)  # type: ignore[arg-type]
         behind = next(iter(found.values())).endpoints
         return {
             **found,
