@@ -37,6 +37,10 @@ class AliasOwners:
         self.contributions = engine.derive_many("contributions to aliases", self._claims, _of_owner)
         self.diagnostics = engine.derive_many("claims of others' aliases", self._claims, _refused)
 
+    def owner(self, ctx: Context, host: str) -> str:
+        """`<namespace>/<name>` of the service whose alias *host* is, empty where it is none."""
+        return ctx.get(self._owners, host) or ""
+
     def keys(self, ctx: Context, service: str, hosts: tuple[str, ...]) -> tuple[str, ...]:
         """Resource names of those *hosts* that are the *service*'s."""
         namespace = service.partition("/")[0]

@@ -26,7 +26,7 @@ from peerd.derive.hostnames import Hostnames
 from peerd.derive.imports import Import, Imports, contribution_of
 from peerd.derive.mesh import Mesh
 from peerd.derive.namespaces import NamespaceFacts
-from peerd.derive.problems import keyed
+from peerd.derive.problems import keyed, warning
 from peerd.derive.scoped import Scoped, ScopedServices
 from peerd.derive.scoped_entries import ScopedEntries
 from peerd.derive.segments import Segments
@@ -167,6 +167,7 @@ class GlobalServices:
                 _conflicts,
             ),
             self._aliases.diagnostics,
+            engine.derive_many("entries of shared names", hostnames.table, self._entry_diagnostics),
             self._takeovers.diagnostics,
             admitted.diagnostics,
         )
@@ -216,7 +217,10 @@ class GlobalServices:
         """A Service of the cluster; where peers answer to its name too, with their identities (§3.4)."""
         name = ctx.get(self.names, key)
         service = info.service
-        if name is None or info.source != SERVICE:
+        if info.source != SERVICE:
+            shared = self._shared_elsewhere(ctx, service)
+            return service if shared is None else msgspec.structs.replace(service, canonical=False)
+        if name is None:
             return service
         balancing = service.load_balancing
         if balancing is None or balancing.mode is Mode.UNSPECIFIED:
@@ -228,6 +232,30 @@ class GlobalServices:
             subject_alt_names=tuple(sorted({*service.subject_alt_names, *name.identities})),
             load_balancing=balancing,
         )
+
+    def _shared_elsewhere(self, ctx: Context, service: WireService) -> WireService | None:
+        """The name of *service* where clusters share it and it is another namespace's.
+
+        One Service of a host name is canonical (§4.4), and an entry must not take others' requests.
+        """
+        if not service.canonical:
+            return None
+        host = service.hostname
+        named = host.split(".")[1:2]
+        for namespace in (*named, self._aliases.owner(ctx, host).partition("/")[0]):
+            shared = ctx.get(self.wire, f"{namespace}/{host}") if namespace != service.namespace else None
+            if shared is not None:
+                return shared
+        return None
+
+    def _entry_diagnostics(self, ctx: Context, _key: str, info: ServiceInfo) -> dict[str, Diagnostic]:
+        shared = None if info.source == SERVICE else self._shared_elsewhere(ctx, info.service)
+        if shared is None:
+            return {}
+        field = f"spec.hosts[{info.service.hostname}]"
+        text = f"clusters share it as {shared.namespace}/{shared.name}; this one counts in its namespace only"
+        fix = "use a host name of your own"
+        return keyed((warning(f"{info.source}/{info.object}", field, text, fix),), "shared")
 
     def _membership(self, ctx: Context, _key: str, found: Scoped) -> dict[str, tuple[Membership, ...]]:
         said = found.contribution

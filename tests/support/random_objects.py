@@ -167,7 +167,15 @@ TREES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
             "spec": st.fixed_dictionaries(
                 {
                     "hosts": st.lists(
-                        st.sampled_from(["h.example.org", "*.example.org", "n1.nsaaa.svc.cluster.local"]),
+                        st.sampled_from(
+                            [
+                                "h.example.org",
+                                "*.example.org",
+                                "n1.nsaaa.svc.cluster.local",
+                                "n1.nsaaa.mesh.internal",
+                                "n1.alias.example",
+                            ]
+                        ),
                         max_size=2,
                         unique=True,
                     ),

@@ -46,6 +46,10 @@ EXCEPTIONS: dict[str, Differs] = {
         "D41: istiod must read WorkloadEntries for ServiceEntries only, so the ordinary name has no machines",
         f"{_LOCAL}: endpoints",
     ),
+    "names-shared-are-no-entrys": _differs(
+        "two ServiceEntries have the host, and istiod's canonical one is the oldest: the user's",
+        *(f"{_GLOBAL}: {field}" for field in ("endpoints", "identities", "ports", "prefers")),
+    ),
     "network-flat": _differs(
         "a WorkloadEntry cannot say that its endpoint is not ready, so it is not written",
         f"{_GLOBAL}: endpoints",

@@ -12,12 +12,13 @@ from peerd.model.changes import Change, ImportChange, ObjectChange, TakeoverChan
 from peerd.model.federation import Capacity, FederatedPort, FederatedService, FederationScope, Freshness
 from peerd.model.kube.meta import ObjectKey
 from peerd.model.service import Service
-from tests.support.clusters import Cluster, gone, namespace, pod, remote_gateway, service, system
+from tests.support.clusters import Cluster, gone, namespace, pod, put, remote_gateway, service, system
 
 LABELS: tuple[dict[str, str], ...] = (
     {},
     {"solo.io/service-scope": "global"},
     {"solo.io/service-scope": "global-only"},
+    {"solo.io/service-scope": "segment"},
     {"solo.io/service-scope": "cluster"},
     {"istio.io/global": "true"},
     {"solo.io/service-takeover": "true"},
@@ -53,13 +54,27 @@ _gateways = st.builds(
     st.booleans(),
 )
 _objects = st.one_of(_services, _pods, _gone, _namespaces)
+# Which names a segment has may change, and so may who is in it.
+_segments = st.builds(
+    lambda domain, patterns: put(
+        "Segment",
+        {
+            "metadata": {"name": "acme", "namespace": "istio-system"},
+            "spec": {"domain": domain, "aliases": [{"pattern": pattern} for pattern in patterns]},
+        },
+    ),
+    st.sampled_from(["mesh.acme", "mesh.corp", ""]),
+    st.lists(st.sampled_from(["{service}.acme.example", "www.acme.example"]), max_size=2, unique=True),
+)
 _steps = st.lists(
     st.one_of(
         st.tuples(st.just("east"), st.one_of(_objects, _gateways)),
         st.tuples(st.just("west"), _objects),
+        st.tuples(st.sampled_from(["east", "west"]), _segments),
+        st.tuples(st.sampled_from(["east joins", "west joins"]), st.sampled_from(["", "acme", "acme"])),
         st.tuples(st.just("sync"), st.sampled_from(list(Freshness))),
     ),
-    max_size=14,
+    max_size=18,
 )
 
 
@@ -91,7 +106,7 @@ def _addresses(cluster: Cluster) -> dict[str, Any]:
     return {
         name: record.addresses
         for name, record in cluster.addresses.items()
-        if isinstance(record, Service) and record.hostname.endswith(".mesh.internal")
+        if isinstance(record, Service) and not record.hostname.endswith(".svc.cluster.local")
     }
 
 
@@ -102,14 +117,21 @@ def test_any_history_of_two_clusters_gives_what_a_fresh_start_gives(
 ) -> None:
     """`Cluster` holds all that is served against ztunnel's rules after every step; nor does an address move.
 
-    West is on a network of its own or on east's. What a fresh start is given besides is what was recorded.
+    West is on a network of its own or on east's; both join and leave a segment whose domain and aliases
+    change. What a fresh start is given besides is what was recorded.
     """
+    networks = {"east": "east", "west": network}
     east, west = Cluster("east", [system("east")]), Cluster("west", [system(network)])
+    places: dict[str, Change] = {name: system(found) for name, found in networks.items()}
     kept = {"east": Kept(), "west": Kept()}
     for where, what in steps:
         before = {"east": _addresses(east), "west": _addresses(west)}
         if where == "sync":
             east.pull("peer", west, what)
+        elif where.endswith(" joins"):
+            name = where.removesuffix(" joins")
+            places[name] = system(networks[name], {"admin.solo.io/segment": what} if what else {})
+            {"east": east, "west": west}[name].apply([places[name]])
         else:
             change = _east(network, what) if where == "east" else what
             {"east": east, "west": west}[where].apply([change])
@@ -120,14 +142,15 @@ def test_any_history_of_two_clusters_gives_what_a_fresh_start_gives(
                 host: before[name][host] for host in now.keys() & before[name].keys()
             }
     east.pull("peer", west, freshness)
-    fresh_west = Cluster("west", [*reversed(kept["west"].objects.values()), system(network)])
+    fresh_west = Cluster("west", [*reversed(kept["west"].objects.values()), places["west"]])
     fresh_east = Cluster("east", [TakeoverChange(name, found) for name, found in east.takeovers.items()])
-    fresh_east.apply([system("east")])
+    fresh_east.apply([places["east"]])
     fresh_east.pull("peer", fresh_west, freshness)
     fresh_east.apply([*reversed(kept["east"].objects.values())])
     assert fresh_west.addresses == west.addresses
     assert fresh_west.exports == west.exports
     assert fresh_west.flat_exports == west.flat_exports
+    assert fresh_west.segment_flat_exports == west.segment_flat_exports
     assert fresh_east.addresses == east.addresses
     assert fresh_east.exports == east.exports
     assert fresh_east.diagnostics == east.diagnostics
