@@ -153,7 +153,7 @@ async def test_a_peer_that_stays_away_expires_and_comes_back(link: Link) -> None
     link.clock.offset = 86_400.0
     await link.until(PeerState.EXPIRED)
     assert link.freshness is Freshness.EXPIRED
-    assert link.east.imports[link.key] == {}
+    await link.east.until(lambda: link.east.imports[link.key] == {})
     link.proxy.faults = Faults()
     await link.until(PeerState.LIVE)
     assert len(link.east.imports[link.key]) == 100
