@@ -61,7 +61,7 @@ async def end_of(stream: ClientStream) -> StreamClosed:
         (
             delta_request(FEDERATED_SERVICE, subscribe=tuple(f"shop/s{n}" for n in range(50_001))),
             StatusCode.RESOURCE_EXHAUSTED,
-            "more than 50000 names on one stream; subscribe to the wildcard instead",
+            "50001 names in one request, the limit is 50000; subscribe to the wildcard instead",
         ),
     ],
     ids=["rubbish", "no-type", "huge-message", "names-without-end"],
