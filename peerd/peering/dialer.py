@@ -16,7 +16,7 @@ from peerd.peering.backoff import Backoff
 from peerd.peering.importer import Importer
 from peerd.peering.link import Connect, PeerLink, Resolve
 from peerd.peering.peers import PeerTable
-from peerd.peering.turn import TURN
+from peerd.peering.turn import WITHDRAWN
 from peerd.protocol.heartbeat import HeartbeatRules
 from peerd.protocol.peer_state import PeerEvent, PeerState
 from peerd.protocol.peer_wire import Hello
@@ -169,7 +169,7 @@ class Dialer:
             await asyncio.sleep(self._rules.interval / 15)
 
     async def _withdraw(self, key: ObjectKey) -> None:
-        while self._importer.withdraw(key, TURN):
+        while self._importer.withdraw(key, WITHDRAWN):
             await self._derived()
             await asyncio.sleep(0)  # where there was nothing to derive, too
 

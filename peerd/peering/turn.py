@@ -6,3 +6,6 @@ TURN = 32
 A peer with thousands of changes has no more than these in any batch, so that one with a single change waits
 for some milliseconds of another's work and not for seconds of it (`make bench NAME=hostile`).
 """
+
+WITHDRAWN = TURN // 2
+"""Resources taken back in one go: to derive that one is gone takes about twice as long as judging a new one."""
