@@ -8,4 +8,4 @@ for some milliseconds of another's work and not for seconds of it (`make bench N
 """
 
 WITHDRAWN = TURN // 2
-"""Resources taken back in one go: to derive that one is gone takes about twice as long as judging a new one."""
+"""Resources taken back in one go: deriving that one is gone takes about twice as long as judging it."""
