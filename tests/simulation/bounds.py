@@ -259,7 +259,7 @@ def _one_by_one(replica: Replica) -> Iterator[None]:
 
     with (
         mock.patch.object(speaking.dialer, "_derived", slowly),
-        mock.patch.object(dialer, "TURN", 1),
+        mock.patch.object(dialer, "WITHDRAWN", 1),
         mock.patch.object(federation, "TURN", 1),
     ):
         yield
